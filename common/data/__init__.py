@@ -1,0 +1,1 @@
+"""Collections, scenes and images on disk, and the data the framework makes itself."""

@@ -1,0 +1,229 @@
+"""Find the meshes below a folder, and read one as textured triangles in the unit cube.
+
+A folder of meshes may be flat (each file an object), hold one sub-folder per object, or hold category
+folders of such sub-folders; ShapeNetCore's `<id>/models/*.obj` is one of these. A `manifest.json` beside
+the object folders, a list of {"dir", "main", ...}, names the file to take and carries credits.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, UInt8
+
+from common.errors import UserError
+
+SUFFIXES = (".obj", ".ply", ".glb", ".gltf", ".stl", ".off")
+# The rest of the cube's side is padding, so that no surface touches the border of a marched volume.
+LONGEST_SIDE = 0.9
+GREY = (0.6, 0.6, 0.6)
+
+
+@dataclass(frozen=True)
+class MeshSource:
+    """One object of a collection to be: its file, and whatever is known about it."""
+
+    category: str
+    name: str
+    path: Path
+    passed_over: int  # other meshes in the same folder
+    credit: dict[str, object]  # the manifest's entry, empty without one
+
+
+@dataclass(frozen=True)
+class Part:
+    """F triangles of one material, every corner with its own attributes; colours are sRGB in [0, 1]."""
+
+    corners: Float[np.ndarray, "F 3 3"]
+    uv: Float[np.ndarray, "F 3 2"] | None  # v upwards, set where there is a texture
+    texture: UInt8[np.ndarray, "h w 3"] | None
+    colours: Float[np.ndarray, "F 3 3"] | None  # per corner, instead of a texture
+    colour: tuple[float, float, float]  # where there is neither
+
+
+def find_objects(mesh_dir: Path, category: str | None = None) -> list[MeshSource]:
+    """All objects below a folder in sorted order.
+
+    Without a ``category`` the name of the folder that lists the objects is used. Raises UserError where
+    the folder is missing or has no meshes, or its manifest cannot be used.
+    """
+    if not mesh_dir.is_dir():
+        raise UserError(f"{mesh_dir}: no such folder; expected a folder of meshes")
+    sources = _objects_in(mesh_dir, category or mesh_dir.resolve().name)
+    for folder in _subfolders(mesh_dir):
+        if not _meshes_of(folder):
+            sources += _objects_in(folder, category or folder.name)
+    if not sources:
+        raise UserError(
+            f"{mesh_dir}: no meshes found; expected files ending in {', '.join(SUFFIXES)} here, "
+            "in one folder per object, or in category folders of those"
+        )
+    return sources
+
+
+def read_parts(path: Path) -> list[Part]:
+    """Every triangle of a mesh file with the file's own scene transforms applied, in file units.
+
+    Triangles without area are left out. Raises UserError where the file cannot be read, is not finite,
+    or holds no triangle.
+    """
+    try:
+        scene = trimesh.load_scene(path, process=False)
+    except Exception as error:  # the parsers raise whatever they stumble over
+        raise UserError(f"{path}: cannot be read as a mesh ({error})") from error
+    parts = []
+    for node in scene.graph.nodes_geometry:
+        transform, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        if isinstance(geometry, trimesh.Trimesh):
+            parts.append(_part(geometry, transform))
+    parts = [_without_slivers(part) for part in parts]
+    parts = [part for part in parts if len(part.corners)]
+    if not parts:
+        raise UserError(f"{path}: holds no triangle with an area")
+    if not all(np.isfinite(part.corners).all() for part in parts):
+        raise UserError(f"{path}: has vertices that are not finite numbers")
+    return parts
+
+
+def normalise(
+    parts: list[Part], up: str
+) -> tuple[list[Part], Float[np.ndarray, "4 4"]]:
+    """Turn ``up`` ("y" or "z") to +y, centre, and scale the longest side to LONGEST_SIDE.
+
+    Returns the parts in the object frame, and object_from_file.
+    """
+    rotation = np.eye(3) if up == "y" else np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    corners = np.concatenate([part.corners.reshape(-1, 3) for part in parts]) @ rotation.T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    scale = LONGEST_SIDE / (high - low).max()
+    object_from_file = np.eye(4)
+    object_from_file[:3, :3] = scale * rotation
+    object_from_file[:3, 3] = -scale * (low + high) / 2
+    moved = [
+        replace(part, corners=part.corners @ object_from_file[:3, :3].T + object_from_file[:3, 3])
+        for part in parts
+    ]
+    return moved, object_from_file
+
+
+def missing_files(path: Path) -> list[str]:
+    """Material and texture files that an OBJ names and that are not there; its colours are then plain."""
+    if path.suffix.lower() != ".obj":
+        return []
+    libraries = _named_files(path, "mtllib")
+    textures = [file for library in libraries for file in _named_files(library, "map_Kd")]
+    return sorted({file.name for file in libraries + textures if not file.is_file()})
+
+
+def _objects_in(folder: Path, category: str) -> list[MeshSource]:
+    """The objects a folder lists: its own meshes, and its sub-folders that hold meshes."""
+    manifest = _read_manifest(folder / "manifest.json")
+    sources = [MeshSource(category, path.stem, path, 0, {}) for path in _meshes_in(folder)]
+    for child in _subfolders(folder):
+        meshes = _meshes_of(child)
+        if meshes:
+            credit = manifest.get(child.name, {})
+            path = _main_mesh(child, meshes, credit)
+            sources.append(MeshSource(category, child.name, path, len(meshes) - 1, credit))
+    return sources
+
+
+def _main_mesh(folder: Path, meshes: list[Path], entry: dict[str, object]) -> Path:
+    """The manifest's main mesh, else the largest file."""
+    main = entry.get("main")
+    name = main[0] if isinstance(main, list) and main else main
+    if name is None:
+        return max(meshes, key=lambda path: path.stat().st_size)
+    path = folder / str(name)
+    if not path.is_file():
+        raise UserError(
+            f"{folder.parent / 'manifest.json'}: names {name} as the main mesh of {folder.name}, "
+            "which is not there; correct or remove the entry"
+        )
+    return path
+
+
+def _read_manifest(path: Path) -> dict[str, dict[str, object]]:
+    if not path.is_file():
+        return {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(entry["dir"]): dict(entry) for entry in entries}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f'{path}: expected a JSON list of {{"dir": folder, "main": file, ...}}; '
+            "correct it, or rename it if it is not about these meshes"
+        ) from error
+
+
+def _named_files(path: Path, keyword: str) -> list[Path]:
+    """The files given by the last word of an OBJ's or MTL's lines that begin with a keyword."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        words = [line.split() for line in lines if line.strip().startswith(keyword)]
+    return [path.parent / line[-1].replace("\\", "/") for line in words if len(line) > 1]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _meshes_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _meshes_of(folder: Path) -> list[Path]:
+    """An object folder's meshes, directly in it or in `models/` as ShapeNetCore has them."""
+    models = folder / "models"
+    return _meshes_in(folder) or (_meshes_in(models) if models.is_dir() else [])
+
+
+def _part(mesh: trimesh.Trimesh, transform: Float[np.ndarray, "4 4"]) -> Part:
+    corners = (mesh.vertices @ transform[:3, :3].T + transform[:3, 3])[mesh.faces]
+    visual = mesh.visual
+    if visual.kind == "vertex":
+        colours = np.asarray(visual.vertex_colors)[mesh.faces, :3] / 255
+        return Part(corners, None, None, colours, GREY)
+    if visual.kind == "face":
+        colours = np.repeat(np.asarray(visual.face_colors)[:, None, :3], 3, axis=1) / 255
+        return Part(corners, None, None, colours, GREY)
+    if visual.kind != "texture":
+        return Part(corners, None, None, None, GREY)
+    material, uv = visual.material, visual.uv
+    texture = _texture(material)
+    if texture is None or uv is None or len(uv) != len(mesh.vertices):
+        colour = np.asarray(material.main_color, dtype=float)[:3] / 255
+        return Part(corners, None, None, None, (colour[0], colour[1], colour[2]))
+    return Part(corners, np.asarray(uv, dtype=float)[mesh.faces], texture, None, GREY)
+
+
+def _texture(material) -> UInt8[np.ndarray, "h w 3"] | None:
+    """The base colour image; what is transparent in it counts as opaque."""
+    if isinstance(material, trimesh.visual.material.PBRMaterial):
+        image, factor = material.baseColorTexture, material.baseColorFactor
+    else:  # an MTL's diffuse colour is replaced by its map, not multiplied
+        image, factor = material.image, None
+    if image is None:
+        return None
+    texture = np.array(image.convert("RGB"))
+    if factor is not None:
+        texture = (texture * (np.asarray(factor)[:3] / 255)).astype(np.uint8)
+    return texture
+
+
+def _without_slivers(part: Part) -> Part:
+    edges = part.corners[:, 1:] - part.corners[:, :1]
+    keep = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) != 0
+    return Part(
+        part.corners[keep],
+        None if part.uv is None else part.uv[keep],
+        part.texture,
+        None if part.colours is None else part.colours[keep],
+        part.colour,
+    )

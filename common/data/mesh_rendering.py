@@ -1,0 +1,211 @@
+"""Photographs of a textured mesh, path traced by Mitsuba 3 (Jakob et al. 2022; an optional extra).
+
+The light does not move with the camera: a sky that fades towards the ground, and a key light from above
+that casts shadows. Surfaces are diffuse, or a diffuse base under a rough clear coat, seen alike from both
+sides, opaque, and lit with up to MAX_DEPTH - 1 bounces. The background is white.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from common.cameras import Cameras, look_at
+from common.data.mesh_files import Part
+from common.errors import UserError
+
+MAX_DEPTH = 4
+SKY, GROUND = 0.7, 0.35  # radiance overhead and underfoot; a white background has 1
+KEY_IRRADIANCE = 1.4
+KEY_TOWARDS = (-0.45, -1.0, -0.7)  # from above, in front and to the side of the object
+# No real surface swallows or returns all light, but CAD files have both blacks and whites.
+DARKEST, LIGHTEST = 0.02, 0.9
+CREASE = np.radians(35.0)  # edges bent less than this look smooth
+CROWDED = 64  # a point shared by more corners than this, a fan's centre, is shaded flat
+MAX_ELEVATION = 85.0  # degrees; a camera straight above has no upright picture
+
+
+def load_mitsuba():
+    """Mitsuba in its portable variant; raises UserError with the remedy where it is not installed."""
+    try:
+        import drjit
+        import mitsuba
+    except ImportError as error:
+        raise UserError(
+            f"rendering needs Mitsuba 3, which is not installed ({error}); "
+            "install it with: pip install -e '.[render]'"
+        ) from error
+    if mitsuba.variant() is None:
+        mitsuba.set_variant("scalar_rgb")
+        drjit.set_thread_count(1)  # objects are rendered in parallel instead
+        mitsuba.set_log_level(mitsuba.LogLevel.Error)
+    return mitsuba
+
+
+def cameras_around(
+    views: int,
+    size: int,
+    distance: float,
+    focal: float,
+    elevation: tuple[float, float],
+    rng: np.random.Generator,
+) -> Cameras:
+    """Cameras on a sphere that look at the origin, y up.
+
+    Azimuth and elevation (degrees; even in area) are each cut into as many strata as there are views,
+    paired at random, and jittered within. ``focal`` is in units where the first and last pixel centre
+    are at -1 and 1, as in DVR.
+    """
+    low, high = np.sin(np.radians(elevation))
+    azimuth = 2 * np.pi * (rng.permutation(views) + rng.random(views)) / views
+    height = low + (high - low) * (rng.permutation(views) + rng.random(views)) / views
+    width = np.sqrt(1 - height**2)
+    centre = distance * np.stack([width * np.sin(azimuth), height, width * np.cos(azimuth)], axis=1)
+    half = (size - 1) / 2
+    intrinsics = torch.tensor([[focal * half, 0, half], [0, focal * half, half], [0, 0, 1]])
+    eye = torch.from_numpy(centre).float()
+    pose = look_at(eye, torch.zeros_like(eye), torch.tensor([0.0, 1.0, 0.0]))
+    return Cameras(intrinsics.float().repeat(views, 1, 1), pose, size, size)
+
+
+def render_images(
+    parts: list[Part], cameras: Cameras, samples: int, gloss: bool, seed: int
+) -> UInt8[np.ndarray, "V H W 3"]:
+    """Pictures of the parts, each pixel the mean of ``samples`` light paths through its area."""
+    mi = load_mitsuba()
+    scene = mi.load_dict(
+        {
+            "type": "scene",
+            "integrator": {"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": True},
+            "sky": {"type": "envmap", "bitmap": mi.Bitmap(_sky())},
+            "key": {
+                "type": "directional",
+                "direction": list(KEY_TOWARDS),
+                "irradiance": {"type": "rgb", "value": KEY_IRRADIANCE},
+            },
+            **{f"part_{index}": _mesh(part, gloss) for index, part in enumerate(parts)},
+        }
+    )
+    images = [
+        _photograph(scene, cameras, view, samples, seed * len(cameras) + view)
+        for view in range(len(cameras))
+    ]
+    return np.stack(images)
+
+
+def _photograph(
+    scene, cameras: Cameras, view: int, samples: int, seed: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    mi = load_mitsuba()
+    film = {
+        "type": "hdrfilm",
+        "width": cameras.width,
+        "height": cameras.height,
+        "pixel_format": "rgba",
+        "rfilter": {"type": "box"},
+    }
+    # Mitsuba's camera has x to the left and y up; its field of view ends at the outer pixels' edges.
+    mitsuba_from_opencv = np.diag([-1.0, -1.0, 1.0, 1.0])
+    pose = cameras.object_from_camera[view].double().numpy() @ mitsuba_from_opencv
+    focal = float(cameras.intrinsics[view, 0, 0])
+    sensor = {
+        "type": "perspective",
+        "to_world": mi.ScalarTransform4f(pose),
+        "fov": float(np.degrees(2 * np.arctan(cameras.width / 2 / focal))),
+        "near_clip": 1e-3,
+        "film": film,
+        "sampler": {"type": "multijitter", "sample_count": samples},
+    }
+    rgba = np.array(mi.render(scene, sensor=mi.load_dict(sensor), seed=seed % 2**32))
+    white = 1 - rgba[..., 3:].clip(0, 1)
+    return _to_srgb(rgba[..., :3] + white)
+
+
+def _mesh(part: Part, gloss: bool):
+    mi = load_mitsuba()
+    properties = mi.Properties()
+    properties["bsdf"] = mi.load_dict(_material(part, gloss))
+    corners = part.corners.shape[0] * 3
+    mesh = mi.Mesh(
+        "part",
+        corners,
+        len(part.corners),
+        has_vertex_normals=True,
+        has_vertex_texcoords=part.uv is not None,
+        props=properties,
+    )
+    if part.colours is not None:
+        colours = _to_linear(part.colours).clip(DARKEST, LIGHTEST)
+        mesh.add_attribute("vertex_color", 3, colours.astype(np.float32).ravel())
+    buffers = mi.traverse(mesh)
+    buffers["vertex_positions"] = part.corners.astype(np.float32).ravel()
+    buffers["vertex_normals"] = smooth_normals(part.corners).astype(np.float32).ravel()
+    buffers["faces"] = np.arange(corners, dtype=np.uint32)
+    if part.uv is not None:
+        # Mesh files count v from the bottom of the picture, Mitsuba from its top.
+        buffers["vertex_texcoords"] = (part.uv * [1, -1] + [0, 1]).astype(np.float32).ravel()
+    buffers.update()
+    return mesh
+
+
+def _material(part: Part, gloss: bool) -> dict:
+    mi = load_mitsuba()
+    if part.texture is not None:
+        colour = {"type": "bitmap", "bitmap": mi.Bitmap(part.texture)}
+    elif part.colours is not None:
+        colour = {"type": "mesh_attribute", "name": "vertex_color"}
+    else:
+        value = _to_linear(np.array(part.colour)).clip(DARKEST, LIGHTEST)
+        colour = {"type": "rgb", "value": value.tolist()}
+    if gloss:
+        surface = {"type": "roughplastic", "alpha": 0.15, "diffuse_reflectance": colour}
+    else:
+        surface = {"type": "diffuse", "reflectance": colour}
+    return {"type": "twosided", "surface": surface}
+
+
+def smooth_normals(corners: Float[np.ndarray, "F 3 3"]) -> Float[np.ndarray, "F 3 3"]:
+    """Shading normals: at each corner the mean of the faces that meet there within CREASE.
+
+    Files' own normals are not used: CAD has them missing, or pointing either way.
+    """
+    edges = corners[:, 1:] - corners[:, :1]
+    face_normal = np.cross(edges[:, 0], edges[:, 1])  # as long as twice the area, its weight
+    flat = np.repeat(face_normal[:, None], 3, axis=1).reshape(-1, 3)
+    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    _, place = np.unique(corners.reshape(-1, 3).round(6), axis=0, return_inverse=True)
+    normals = unit.copy()
+    for group in _corners_by_crowd(place.reshape(-1)):
+        alike = np.einsum("gic,gjc->gij", unit[group], unit[group]) > np.cos(CREASE)
+        normals[group] = np.einsum("gij,gjc->gic", alike.astype(float), flat[group])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals.reshape(corners.shape)
+
+
+def _corners_by_crowd(place: np.ndarray) -> list[np.ndarray]:
+    """Indices of corners that share a place, as one (places, crowd) table for each size of crowd."""
+    order = np.argsort(place, kind="stable")
+    start = np.flatnonzero(np.diff(place[order], prepend=-1))
+    crowd = np.diff(start, append=len(place))
+    return [
+        order[start[crowd == size][:, None] + np.arange(size)]
+        for size in np.unique(crowd)
+        if 1 < size <= CROWDED
+    ]
+
+
+def _sky() -> Float[np.ndarray, "h w 3"]:
+    """Radiance by direction, straight up in the first row."""
+    height = np.cos(np.pi * (np.arange(16) + 0.5) / 16)
+    radiance = GROUND + (SKY - GROUND) * (height + 1) / 2
+    return np.tile(radiance[:, None, None], (1, 32, 3)).astype(np.float32)
+
+
+def _to_srgb(linear: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+    """The sRGB transfer curve (IEC 61966-2-1)."""
+    linear = linear.clip(0, 1)
+    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (curve * 255).round().astype(np.uint8)
+
+
+def _to_linear(srgb: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

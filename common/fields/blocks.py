@@ -1,0 +1,38 @@
+"""Layers that neural fields are built from."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """x + W1 relu(W0 relu(x)), the identity at initialisation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc_0 = nn.Linear(width, width)
+        self.fc_1 = nn.Linear(width, width)
+        nn.init.zeros_(self.fc_1.weight)
+        nn.init.zeros_(self.fc_1.bias)
+
+    def forward(self, x: Float[Tensor, "*n width"]) -> Float[Tensor, "*n width"]:
+        """The block's output, of the input's shape."""
+        hidden = self.fc_0(torch.relu(x))
+        return x + self.fc_1(torch.relu(hidden))
+
+
+class PositionalEncoding(nn.Module):
+    """[x, sin(2^k pi x), cos(2^k pi x)] for k below ``frequencies`` (Mildenhall et al. 2020, Eq. 4)."""
+
+    def __init__(self, frequencies: int) -> None:
+        super().__init__()
+        self.out_features = 3 + 6 * frequencies
+        bands = torch.pi * 2.0 ** torch.arange(frequencies)
+        self.register_buffer("bands", bands, persistent=False)
+
+    def forward(self, x: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n features"]:
+        """The encoding; with no frequencies, the points themselves."""
+        if len(self.bands) == 0:
+            return x
+        angles = (x[..., None, :] * self.bands[:, None]).flatten(-2)
+        return torch.cat([x, angles.sin(), angles.cos()], dim=-1)

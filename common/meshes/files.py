@@ -1,0 +1,101 @@
+"""Meshes on disk: .ply, .obj, .glb and .off."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from common.errors import UserError
+from common.meshes.mesh import Mesh
+
+# What the exporter is told for each suffix. Binary PLY and GLB hold 32-bit coordinates; the text
+# formats get as many digits.
+EXPORT_OPTIONS = {
+    ".ply": {"encoding": "binary"},
+    ".obj": {"digits": 9, "write_texture": False},
+    ".glb": {},
+    ".off": {"digits": 9},
+}
+
+
+def save_mesh(path: Path, mesh: Mesh) -> None:
+    """Write a mesh in the format of the path's suffix, with the colours and normals it has.
+
+    OFF files hold the geometry alone. The file appears complete or not at all. Raises UserError for
+    other suffixes and for an empty mesh.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    if mesh.empty:
+        raise UserError(
+            f"{path}: there is no surface to save: the field has the same sign everywhere in its "
+            "box; train for longer, or check the data's masks and cameras"
+        )
+    suffix = path.suffix.lower()
+    options = dict(EXPORT_OPTIONS[suffix])
+    if mesh.normals is not None and suffix == ".ply":
+        options["vertex_normal"] = True
+    if mesh.normals is not None and suffix in (".obj", ".glb"):
+        options["include_normals"] = True
+    content = _to_trimesh(mesh).export(file_type=suffix[1:], **options)
+    _write_atomically(path, content.encode() if isinstance(content, str) else content)
+
+
+def load_mesh(path: Path) -> Mesh:
+    """Read a mesh of a supported format; several pieces in one file are put together.
+
+    Vertices and faces are those of the file, unmerged and unsorted; normals are not read. Raises
+    UserError where the file is missing, damaged or has no triangle.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such mesh file; check the path")
+    try:
+        loaded = trimesh.load_mesh(path, process=False)
+    except Exception as error:  # each format's parser has its own kinds
+        raise UserError(
+            f"{path}: this is not a readable {path.suffix} mesh ({error}); write it again"
+        ) from error
+    if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
+        raise UserError(f"{path}: the file has no triangles; expected a surface mesh")
+    faces = np.asarray(loaded.faces, np.int64)
+    vertices = np.asarray(loaded.vertices, np.float64)
+    if faces.min() < 0 or faces.max() >= len(vertices) or not np.isfinite(vertices).all():
+        raise UserError(
+            f"{path}: the mesh is damaged: a triangle names a vertex that is not there, or a "
+            "coordinate is not finite; write it again"
+        )
+    colours = None
+    if loaded.visual.kind == "vertex":
+        colours = np.asarray(loaded.visual.vertex_colors[:, :3], np.uint8)
+    return Mesh(vertices, faces, colours)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in EXPORT_OPTIONS:
+        raise UserError(
+            f"{path}: meshes of type '{path.suffix}' are not supported; "
+            f"use one of {', '.join(EXPORT_OPTIONS)}"
+        )
+
+
+def _to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
+    return trimesh.Trimesh(
+        mesh.vertices,
+        mesh.faces,
+        vertex_normals=mesh.normals,
+        vertex_colors=mesh.colours,
+        process=False,
+    )
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

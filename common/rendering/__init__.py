@@ -1,0 +1,1 @@
+"""From rays to surface points with gradients, and to images."""

@@ -1,0 +1,255 @@
+"""Find where rays first enter a surface, without gradients.
+
+``march_dense`` evaluates every sample of every ray and is the oracle; ``march`` finds the same
+crossing of the same samples with a fraction of the evaluations.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from common.cameras import Rays
+from common.rendering.intervals import Intervals
+
+# A field as the search sees it: points and the index of the ray each lies on -> values, < 0 inside.
+RayLevel = Callable[[Float[Tensor, "M 3"], Int[Tensor, "M"]], Float[Tensor, "M"]]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where each ray first passes from outside to inside.
+
+    ``depth`` is a distance along the ray: of the surface where ``found``, of the interval's entry
+    where ``starts_inside``, infinite elsewhere. A ray whose first sample is already inside has no
+    surface to differentiate: it is not ``found``, but it does meet matter (``covered``).
+    """
+
+    depth: Float[Tensor, "R"]
+    found: Bool[Tensor, "R"]
+    starts_inside: Bool[Tensor, "R"]
+    evaluations: int
+
+    @property
+    def covered(self) -> Bool[Tensor, "R"]:
+        """Rays that belong to the object's mask."""
+        return self.found | self.starts_inside
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a bracketed crossing is narrowed to a depth."""
+
+    method: Literal["secant", "bisection"] = "secant"
+    steps: int = 8
+
+
+@dataclass(frozen=True)
+class Brackets:
+    """Per ray the index of the first sample whose successor is inside, and the two values."""
+
+    ray: Int[Tensor, "F"]
+    index: Int[Tensor, "F"]
+    outside: Float[Tensor, "F"]
+    inside: Float[Tensor, "F"]
+
+
+@torch.no_grad()
+def march_dense(
+    level: RayLevel, rays: Rays, intervals: Intervals, samples: int, refinement: Refinement
+) -> Hits:
+    """First crossing among ``samples`` equally spaced depths of each interval (DVR Sec. 3.2).
+
+    Every ray that crosses the volume costs ``samples`` evaluations, plus the refinement's.
+    """
+    active = intervals.crosses.nonzero()[:, 0]
+    index = torch.arange(samples, device=active.device)
+    values = _evaluate(
+        level, rays, intervals, samples, active.repeat_interleave(samples), index.repeat(len(active))
+    ).reshape(len(active), samples)
+    inside = values <= 0
+    enters = ~inside[:, :-1] & inside[:, 1:]
+    first = enters.to(torch.uint8).argmax(dim=1)
+    starts_inside = inside[:, 0]
+    row = (enters.any(dim=1) & ~starts_inside).nonzero()[:, 0]
+    brackets = Brackets(
+        active[row], first[row], values[row, first[row]], values[row, first[row] + 1]
+    )
+    return _hits(
+        level, rays, intervals, samples, refinement, brackets, active[starts_inside], values.numel()
+    )
+
+
+def _evaluate(
+    level: RayLevel,
+    rays: Rays,
+    intervals: Intervals,
+    samples: int,
+    ray: Int[Tensor, "M"],
+    index: Int[Tensor, "M"],
+) -> Float[Tensor, "M"]:
+    depth = sample_depth(intervals, samples, ray, index)
+    return level(rays.origin[ray] + depth[:, None] * rays.direction[ray], ray)
+
+
+def sample_depth(
+    intervals: Intervals, samples: int, ray: Int[Tensor, "M"], index: Int[Tensor, "M"]
+) -> Float[Tensor, "M"]:
+    """Depth of the index-th of ``samples`` equally spaced samples from near to far."""
+    near, far = intervals.near[ray], intervals.far[ray]
+    return near + (far - near) * (index / (samples - 1))
+
+
+def _hits(
+    level: RayLevel,
+    rays: Rays,
+    intervals: Intervals,
+    samples: int,
+    refinement: Refinement,
+    brackets: Brackets,
+    inside_ray: Int[Tensor, "I"],
+    evaluations: int,
+) -> Hits:
+    """Narrow the brackets and scatter them over all rays."""
+    depth = torch.full_like(intervals.near, torch.inf)
+    found = torch.zeros_like(intervals.crosses)
+    starts_inside = torch.zeros_like(intervals.crosses)
+    starts_inside[inside_ray] = True
+    depth[inside_ray] = intervals.near[inside_ray]
+    found[brackets.ray] = True
+    depth[brackets.ray] = narrow(level, rays, intervals, samples, brackets, refinement)
+    evaluations += len(brackets.ray) * refinement.steps
+    return Hits(depth, found, starts_inside, evaluations)
+
+
+@torch.no_grad()
+def narrow(
+    level: RayLevel,
+    rays: Rays,
+    intervals: Intervals,
+    samples: int,
+    brackets: Brackets,
+    refinement: Refinement,
+) -> Float[Tensor, "F"]:
+    """Depth of the root inside each bracket after ``refinement.steps`` evaluations.
+
+    ``secant`` is regula falsi with the Illinois rule: where the same end is kept twice its value is
+    halved, which makes convergence superlinear on convex stretches where the plain rule crawls.
+    """
+    ray = brackets.ray
+    outer = sample_depth(intervals, samples, ray, brackets.index)
+    inner = sample_depth(intervals, samples, ray, brackets.index + 1)
+    outer_value, inner_value = brackets.outside, brackets.inside
+    moved_inner = torch.zeros_like(ray, dtype=torch.bool)
+    moved_outer = torch.zeros_like(moved_inner)
+    guess = _guess(refinement, outer, inner, outer_value, inner_value)
+    for _ in range(refinement.steps):
+        value = level(rays.origin[ray] + guess[:, None] * rays.direction[ray], ray)
+        inside = value <= 0
+        if refinement.method == "secant":
+            outer_value = torch.where(inside & moved_inner, outer_value / 2, outer_value)
+            inner_value = torch.where(~inside & moved_outer, inner_value / 2, inner_value)
+        outer = torch.where(inside, outer, guess)
+        inner = torch.where(inside, guess, inner)
+        outer_value = torch.where(inside, outer_value, value)
+        inner_value = torch.where(inside, value, inner_value)
+        moved_inner, moved_outer = inside, ~inside
+        guess = _guess(refinement, outer, inner, outer_value, inner_value)
+    return guess
+
+
+def _guess(
+    refinement: Refinement,
+    outer: Float[Tensor, "F"],
+    inner: Float[Tensor, "F"],
+    outer_value: Float[Tensor, "F"],
+    inner_value: Float[Tensor, "F"],
+) -> Float[Tensor, "F"]:
+    if refinement.method == "bisection":
+        return (outer + inner) / 2
+    # outer_value > 0 >= inner_value, so the denominator is positive and the guess in the bracket.
+    return outer + (inner - outer) * (outer_value / (outer_value - inner_value))
+
+
+# Looking at every eighth of 128 samples first is cheapest on trained fields (scripts/benchmark.py);
+# fewer than 16 first looks miss too much, so marches of few samples look at all of them.
+LARGEST_STRIDE = 8
+FEWEST_FIRST_LOOKS = 16
+
+
+@torch.no_grad()
+def march(
+    level: RayLevel,
+    rays: Rays,
+    intervals: Intervals,
+    samples: int,
+    refinement: Refinement,
+    caution: float = 1.0,
+) -> Hits:
+    """The hits of ``march_dense``, looking closely only where a crossing may be.
+
+    Every eighth sample or so is evaluated, then stretches between samples are halved until neighbours
+    are reached: a stretch with a change of sign always; one that is outside at both ends only if
+    the field, falling at the steepest rate seen along that ray times ``caution``, could reach the
+    surface in it; and none beyond the first entry found. Rays and samples are those of the dense
+    march, and so are the brackets, unless a thin sheet falls between all the samples looked at.
+    """
+    active = intervals.crosses.nonzero()[:, 0]
+    last = samples - 1
+    values = torch.full((len(active), samples), torch.nan, device=active.device)
+
+    def look(row: Int[Tensor, "M"], index: Int[Tensor, "M"]) -> None:
+        values[row, index] = _evaluate(level, rays, intervals, samples, active[row], index)
+
+    stride = max(min(LARGEST_STRIDE, samples // FEWEST_FIRST_LOOKS), 1)
+    coarse = torch.arange(0, samples, stride, device=active.device)
+    if coarse[-1] != last:
+        coarse = torch.cat([coarse, coarse.new_tensor([last])])
+    rows = torch.arange(len(active), device=active.device)
+    look(rows.repeat_interleave(len(coarse)), coarse.repeat(len(active)))
+    evaluations = len(active) * len(coarse)
+    starts_inside = values[:, 0] <= 0
+    start = coarse[:-1].expand(len(active), -1)
+    end = coarse[1:].expand(len(active), -1)
+    steep = _steepest(values[:, coarse], coarse)
+    row = rows[:, None].expand_as(start)
+    row, start, end = row.reshape(-1), start.reshape(-1), end.reshape(-1)
+    steep = steep.reshape(-1)
+    first = torch.full((len(active),), samples, device=active.device)
+    first[starts_inside] = 0
+    while True:
+        outside, beyond = values[row, start] > 0, values[row, end]
+        enters = outside & (beyond <= 0)
+        # The earliest sample known to be inside after one outside: nothing behind it matters.
+        first = first.scatter_reduce(0, row[enters], end[enters], "amin")
+        reach = caution * steep * (end - start)
+        hides = outside & (beyond > 0) & (values[row, start] + beyond < reach)
+        keep = (enters | hides) & (end - start > 1) & (start < first[row])
+        if not keep.any():
+            break
+        row, start, end, steep = row[keep], start[keep], end[keep], steep[keep]
+        middle = (start + end) // 2
+        look(row, middle)
+        evaluations += len(row)
+        halves = ((start, middle), (middle, end))
+        start = torch.cat([half[0] for half in halves])
+        end = torch.cat([half[1] for half in halves])
+        row, steep = row.repeat(2), steep.repeat(2)
+    hit = ((first < samples) & ~starts_inside).nonzero()[:, 0]
+    index = first[hit] - 1
+    brackets = Brackets(active[hit], index, values[hit, index], values[hit, index + 1])
+    return _hits(
+        level, rays, intervals, samples, refinement, brackets, active[starts_inside], evaluations
+    )
+
+
+def _steepest(
+    values: Float[Tensor, "A K"], index: Int[Tensor, "K"]
+) -> Float[Tensor, "A stretches"]:
+    """For each stretch between samples the greatest slope of it and its neighbours, per sample."""
+    slope = values.diff(dim=1).abs() / index.diff()
+    padded = torch.nn.functional.pad(slope[:, None], (1, 1), mode="replicate")[:, 0]
+    return torch.maximum(torch.maximum(padded[:, :-2], padded[:, 2:]), slope)

@@ -1,0 +1,64 @@
+"""One process or several under torchrun, and the device each works on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among ``count``; rank 0 writes files and speaks."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of 'auto', 'cpu' or 'cuda'."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--device cuda: no GPU is visible to PyTorch; use --device cpu, or install the CUDA "
+            "build of torch and check the driver"
+        )
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+@contextmanager
+def joined(device_name: str) -> Iterator[Process]:
+    """Join the processes that torchrun started, if it did, and leave them at the end."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if count == 1:
+        yield Process(0, 1, device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Process(rank, count, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def any_process(flag: bool, process: Process) -> bool:
+    """Whether any process raises the flag: all must stop at the same step."""
+    if process.count == 1:
+        return flag
+    raised = torch.tensor(float(flag), device=process.device)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return bool(raised.item())

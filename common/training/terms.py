@@ -1,0 +1,16 @@
+"""Weigh named loss terms."""
+
+from torch import Tensor
+
+
+def weighted_total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Sum of weight * term over the terms with a weight.
+
+    A term without a weight, or a non-zero weight without its term, is an error in the program.
+    """
+    wanted = {name for name, weight in weights.items() if weight}
+    if wanted != set(terms):
+        raise ValueError(
+            f"loss terms {sorted(terms)} do not match the weighted ones {sorted(wanted)}"
+        )
+    return sum((weights[name] * terms[name] for name in sorted(terms)), start=0.0)  # type: ignore[return-value]

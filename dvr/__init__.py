@@ -1,0 +1,1 @@
+"""Differentiable Volumetric Rendering (Niemeyer et al., CVPR 2020)."""

@@ -1,0 +1,218 @@
+"""From a configuration to the objects that are learnt, and from a step's number to its batch."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from common.data.collection import (
+    CollectionFolders,
+    ObjectEntry,
+    list_objects,
+    read_input_images,
+    read_views,
+)
+from common.data.scene import read_scene, scene_kind
+from common.data.supervision import Draw, Supervision, draw_supervision
+from common.data.views import Views
+from dvr.config import DataConfig, DVRConfig
+from dvr.model import Batch, images_to_input
+
+# Where a fresh clone finds data: the path that the paper's data set has, and the set made instead.
+SHAPENET = Path("data/ShapeNet")
+EMBEDDED = Path("data/furniture")
+
+
+@dataclass(frozen=True)
+class LearntObject:
+    """An object's views and, where an encoder wants them, its input pictures."""
+
+    views: Views
+    inputs: UInt8[Tensor, "I s s 3"] | None
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the arrays."""
+        arrays = (self.views.images, self.views.masks, self.views.depth, self.views.hull_depth)
+        return sum(a.nbytes for a in (*arrays, self.inputs) if a is not None)
+
+
+class Objects:
+    """The objects of one split, read when first used and kept up to a budget of memory."""
+
+    def __init__(self, config: DVRConfig, split: str | None, held_out: bool = False) -> None:
+        self.config = config
+        self._held_out = held_out
+        self._cache: OrderedDict[int, LearntObject] = OrderedDict()
+        self._scene = scene_kind(Path(config.data.path)) != "collection"
+        self.entries = (
+            [_scene_entry(Path(config.data.path))]
+            if self._scene
+            else list_objects(Path(config.data.path), split, _optional_list(config.data.categories))
+        )
+        self.folders = collection_folders(config.data, self.entries[0])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> LearntObject:
+        """The object, from memory or from disk."""
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        item = self._read(self.entries[index])
+        self._cache[index] = item
+        while sum(kept.bytes for kept in self._cache.values()) > self.config.data.cache_gb * 2**30:
+            if len(self._cache) == 1:
+                break
+            self._cache.popitem(last=False)
+        return item
+
+    def _read(self, entry: ObjectEntry) -> LearntObject:
+        data, losses = self.config.data, self.config.losses
+        if self._scene:
+            views, _ = read_scene(entry.folder, frame="cube")
+            if data.image_size is not None:
+                views = views.resized(data.image_size)
+            return LearntObject(hold_out(views, data.holdout_every, self._held_out), None)
+        near_hull = self.config.supervision.occupancy_points == "hull" or losses.hull > 0
+        has_hull = (entry.folder / self.folders.hull_depth).is_dir()
+        views = read_views(
+            entry,
+            self.folders,
+            with_depth=bool(losses.depth) or self.config.supervision.occupancy_points == "depth",
+            with_hull_depth=near_hull and has_hull,
+            views=_optional_list(data.views),
+            ignore_views=data.ignore_views,
+            image_size=data.image_size,
+        )
+        inputs = None
+        if self.config.model.encoder.kind not in ("none", "embedding"):
+            inputs = read_input_images(entry, self.folders, data.input.size)
+            if data.input.views is not None:
+                inputs = inputs[list(data.input.views)]
+        if self._single_object and data.holdout_every:
+            views = hold_out(views, data.holdout_every, self._held_out)
+        return LearntObject(views, inputs)
+
+    @property
+    def _single_object(self) -> bool:
+        return len(self.entries) == 1 and self.config.model.encoder.kind == "none"
+
+
+def collection_folders(data: DataConfig, example: ObjectEntry) -> CollectionFolders:
+    """The configured folder names; the input folder is ShapeNet's where the objects have it."""
+    choy = "img_choy2016"
+    folder = data.input.folder
+    if folder is None:
+        folder = choy if (example.folder / choy).is_dir() else data.folders.image
+    names = data.folders
+    return CollectionFolders(names.image, names.mask, names.depth, names.hull_depth, folder)
+
+
+def hold_out(views: Views, every: int, held_out: bool) -> Views:
+    """Every n-th view (the first among them), or the others; all of them where n is 0."""
+    index = torch.arange(len(views.cameras))
+    if every == 0:
+        return views
+    kept = index % every == 0
+    return views[index[kept if held_out else ~kept]]
+
+
+def _scene_entry(path: Path) -> ObjectEntry:
+    return ObjectEntry(category="scene", category_name="scene", name=path.resolve().name, folder=path)
+
+
+def _optional_list(values: tuple | None) -> list | None:
+    return None if values is None else list(values)
+
+
+class StepBatches(Dataset):
+    """batches[step]: a pure function of seed and step, whatever was asked before.
+
+    Objects come in a new random order each epoch; of the global batch this process takes the
+    slice of its rank.
+    """
+
+    def __init__(self, objects: Objects, config: DVRConfig, rank: int, processes: int) -> None:
+        self.objects, self.config = objects, config
+        self.rank, self.size = rank, config.training.objects // processes
+        self.processes = processes
+        supervision = config.supervision
+        self.draw = Draw(
+            rays=config.training.rays,
+            views=supervision.views,
+            patch=supervision.patch,
+            hull_points=supervision.hull_points,
+            sparse_points=supervision.sparse_points if config.losses.sparse_depth else 0,
+        )
+
+    def __len__(self) -> int:
+        return self.config.training.iterations
+
+    def __getitem__(self, step: int) -> Batch:
+        """This process's share of the step's batch, on the CPU."""
+        first = (step * self.processes + self.rank) * self.size
+        items = [self._item(slot) for slot in range(first, first + self.size)]
+        indices, images, drawn = zip(*items, strict=True)
+        supervision = Supervision(
+            **{
+                name: torch.stack([getattr(one, name) for one in drawn])
+                for name in Supervision.__dataclass_fields__
+            }
+        )
+        image = None if images[0] is None else torch.stack(images)
+        return Batch(image, torch.tensor(indices), supervision)
+
+    def _item(self, slot: int) -> tuple[int, Tensor | None, Supervision]:
+        epoch, place = divmod(slot, len(self.objects))
+        seed = self.config.training.seed
+        order = np.random.default_rng((seed, 0, epoch)).permutation(len(self.objects))
+        index = int(order[place])
+        numbers = np.random.default_rng((seed, 1, slot))
+        generator = torch.Generator().manual_seed(int(numbers.integers(2**63)))
+        item = self.objects[index]
+        drawn = draw_supervision(item.views, self.draw, generator)
+        image = None
+        if item.inputs is not None:
+            view = int(torch.randint(len(item.inputs), (), generator=generator))
+            image = images_to_input(item.inputs[view : view + 1])[0]
+        return index, *augment(image, drawn, self.config.data, generator)
+
+
+def augment(
+    image: Tensor | None, drawn: Supervision, data: DataConfig, generator: torch.Generator
+) -> tuple[Tensor | None, Supervision]:
+    """Random mirror image and hue, the same for what is seen and what is to be predicted."""
+    if data.mirror == "x" and torch.rand((), generator=generator) < 0.5:
+        drawn = drawn.mirrored()
+        image = None if image is None else image.flip(-1)
+    if data.colour_jitter:
+        # Rows sum to one: grey stays grey and the white background white.
+        mix = torch.rand(3, 3, generator=generator) ** 2
+        mix = mix / mix.sum(dim=1, keepdim=True)
+        amount = data.colour_jitter * torch.rand((), generator=generator)
+        mix = (1 - amount) * torch.eye(3) + amount * mix
+        drawn = drawn.with_colour(drawn.colour @ mix.T)
+        image = None if image is None else torch.einsum("ij,jhw->ihw", mix, image)
+    if data.crop_jitter and image is not None:
+        image = shift_and_zoom(image, data.crop_jitter, generator)
+    return image, drawn
+
+
+def shift_and_zoom(
+    image: Tensor, amount: float, generator: torch.Generator
+) -> Tensor:
+    """Move and scale a picture by up to ``amount`` of its size; white comes in at the edges."""
+    shift = (torch.rand(2, generator=generator) - 0.5) * amount
+    zoom = 1 + (torch.rand((), generator=generator) - 0.5) * amount
+    matrix = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]) * zoom
+    matrix[:, 2] = shift
+    grid = torch.nn.functional.affine_grid(matrix[None], [1, *image.shape], align_corners=False)
+    darkness = torch.nn.functional.grid_sample(1 - image[None], grid, align_corners=False)
+    return 1 - darkness[0]

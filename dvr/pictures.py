@@ -1,0 +1,91 @@
+"""What a field looks like: colour, normals, depth and mask through a camera."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from common.cameras import Cameras, Rays, pixel_grid
+from dvr.data import Objects
+from dvr.model import DVRModel, images_to_input
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a field looks like through one camera; depth is camera z, infinite off the object."""
+
+    colour: Float[Tensor, "H W 3"]
+    normal: Float[Tensor, "H W 3"]
+    depth: Float[Tensor, "H W"]
+    mask: Bool[Tensor, "H W"]
+
+
+def object_condition(
+    model: DVRModel, objects: Objects, index: int, device: torch.device, view: int = 0
+) -> Float[Tensor, "blocks 1 hidden"]:
+    """The field's condition for an object seen through one of its input pictures."""
+    inputs = objects[index].inputs
+    image = None if inputs is None else images_to_input(inputs[view : view + 1]).to(device)
+    return model.condition(image, torch.tensor([index], device=device))
+
+
+def render_view(
+    model: DVRModel, condition: Float[Tensor, "blocks 1 hidden"], cameras: Cameras, view: int
+) -> Picture:
+    """Draw what one camera sees, tile by tile; white where there is nothing."""
+    cameras = cameras.to(condition.device)
+    pixel = pixel_grid(cameras.height, cameras.width).to(condition.device)
+    index = torch.full((len(pixel),), view, device=condition.device)
+    rays = cameras.rays(index, pixel)
+    per_z = cameras.unit_z_directions(index, pixel).norm(dim=-1)
+    with torch.no_grad():
+        return _render_rays(model, condition, rays, per_z, (cameras.height, cameras.width))
+
+
+def _render_rays(
+    model: DVRModel, condition: Tensor, rays: Rays, per_z: Tensor, size: tuple[int, int]
+) -> Picture:
+    samples = model.config.march.evaluation_samples
+    zeros = torch.zeros(len(per_z), dtype=torch.long, device=per_z.device)
+    hits, _ = model.find_surface(condition, zeros, rays, samples)
+    covered = hits.covered.nonzero()[:, 0]
+    colour = torch.ones(len(per_z), 3, device=per_z.device)
+    normal = torch.zeros_like(colour)
+    for some in covered.split(2**15):
+        points = Rays(rays.origin[some], rays.direction[some]).at(hits.depth[some])
+        if model.config.model.colour:
+            colour[some] = model.decoder.colour(points, condition)
+        normal[some] = field_normals(model, condition, points)
+    return Picture(
+        colour.reshape(*size, 3).cpu(),
+        normal.reshape(*size, 3).cpu(),
+        (hits.depth / per_z).reshape(size).cpu(),
+        hits.covered.reshape(size).cpu(),
+    )
+
+
+def field_normals(
+    model: DVRModel, condition: Tensor, points: Float[Tensor, "N 3"]
+) -> Float[Tensor, "N 3"]:
+    """Unit normals of the level function, pointing outwards."""
+    with torch.enable_grad():
+        points = points.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(model.level(condition)(points).sum(), points)
+    return torch.nn.functional.normalize(gradient, dim=-1)
+
+
+def panels(picture: Picture) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """Colour, normals and depth as pictures; near is light, the background white."""
+    normal = torch.where(picture.mask[..., None], picture.normal * 0.5 + 0.5, 1.0)
+    shade = torch.ones_like(picture.depth)
+    if picture.mask.any():
+        depth = picture.depth[picture.mask]
+        span = (depth.max() - depth.min()).clamp_min(1e-6)
+        shade[picture.mask] = 0.9 - 0.7 * (depth - depth.min()) / span
+    grey = shade[..., None].expand(-1, -1, 3)
+    return [
+        (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        for image in (picture.colour, normal, grey)
+    ]
