@@ -21,15 +21,15 @@ class OccupancyTextureField(nn.Module):
         self, hidden: int, blocks: int, code: int, colour: bool = True, frequencies: int = 0
     ) -> None:
         super().__init__()
+        self.code = code
         self.encoding = PositionalEncoding(frequencies)
         self.fc_p = nn.Linear(self.encoding.out_features, hidden)
         self.fc_c = nn.ModuleList(nn.Linear(code, hidden) for _ in range(blocks if code else 0))
         self.blocks = nn.ModuleList(ResidualBlock(hidden) for _ in range(blocks))
         self.fc_out = nn.Linear(hidden, 4 if colour else 1)
         # The first field is the same for every code: a code can only add what it has learnt.
-        for layer in self.fc_c:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.fc_c.parameters():
+            nn.init.zeros_(parameter)
 
     def condition(self, code: Float[Tensor, "B C"]) -> Float[Tensor, "blocks B hidden"]:
         """The shifts that a latent code adds before each block; zero rows where there is no code."""
@@ -80,7 +80,7 @@ class OccupancyTextureField(nn.Module):
         ) * (radius + 0.05 * torch.randn(4096, 1, generator=generator))
         points = torch.cat([uniform, shell]).to(self.fc_p.weight)
         target = slope * (radius - points.norm(dim=-1))
-        code = torch.zeros(1, self.fc_c[0].in_features if self.fc_c else 0).to(points)
+        code = torch.zeros(1, self.code).to(points)
         features = self.trunk(points, self.condition(code)).double()
         features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
         gram = features.T @ features

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from common.cameras import Cameras, Rays, pixel_grid
+from common.data.images import resize_image
 from dvr.data import Objects
 from dvr.model import DVRModel, images_to_input
 
@@ -89,3 +90,37 @@ def panels(picture: Picture) -> list[UInt8[np.ndarray, "H W 3"]]:
         (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         for image in (picture.colour, normal, grey)
     ]
+
+
+SHEET_ROWS = 16
+SHEET_VIEWS = 3
+
+
+def contact_sheet(
+    model: DVRModel, objects: Objects, device: torch.device
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A row per object, from all over the split: input | predictions and normals | truths.
+
+    Predictions and truths are seen from the same cameras. A scene fills rows with its views.
+    """
+    many = len(objects) > 1
+    picked = np.linspace(0, len(objects) - 1, min(SHEET_ROWS, len(objects))).round().astype(int)
+    rows = []
+    for index in picked:
+        views, inputs = objects[index].views, objects[index].inputs
+        views = views if views.masks.shape[1] <= 200 else views.resized(200)
+        condition = object_condition(model, objects, index, device)
+        count = min(SHEET_VIEWS if many else SHEET_ROWS, len(views))
+        sides = np.linspace(0, len(views) - 1, count + 1).round().astype(int)[1:] if many else range(count)
+        shown = []
+        for view in sides:
+            colour, normal, _ = panels(render_view(model, condition, views.cameras, int(view)))
+            shown.append(np.concatenate([colour, normal], axis=1))
+        truths = [views.images[view].numpy() for view in sides]
+        if many:
+            size = views.masks.shape[1:]
+            seen = [] if inputs is None else [resize_image(inputs[0].numpy(), *size)]
+            rows.append(np.concatenate([*seen, *shown, *truths], axis=1))
+        else:
+            rows += [np.concatenate(pair, axis=1) for pair in zip(shown, truths, strict=True)]
+    return np.concatenate(rows, axis=0)

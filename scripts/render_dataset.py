@@ -2,8 +2,8 @@
 
     python scripts/render_dataset.py MESH_DIR [MESH_DIR ...] OUT [options]
 
-A MESH_DIR holds meshes (OBJ, PLY, GLB, STL, OFF), one folder per object, or category folders of those;
-its name becomes the category. Interrupted work is continued by the same command.
+A MESH_DIR holds meshes (OBJ, PLY, GLB, STL, OFF), one folder per object, or category folders of
+those; its name becomes the category. Interrupted work is continued by the same command.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from common.data.mesh_collection import (
     open_collection,
     render_objects,
 )
-from common.data.mesh_files import MeshSource, find_objects
+from common.data.mesh_files import MeshSource, find_objects, missing_files
 from common.data.mesh_rendering import MAX_ELEVATION
-from common.errors import UserError, run_command
+from common.errors import Stopped, UserError, run_command
 
 
 def main() -> None:
@@ -34,12 +34,27 @@ def main() -> None:
     chosen = _first_of_each(sources, arguments.limit)
     _print_choices(chosen)
     open_collection(out, settings)
-    skipped = []
     before = sum(is_finished(out, source) for source in chosen)
+    try:
+        skipped = _render(chosen, before, out, settings, arguments.workers)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; the same command finishes {out}") from None
+    close_collection(sources, out, settings.holdout_every)
+    rendered = len(chosen) - before - len(skipped)
+    print(_summary(out, rendered, before, skipped))
+    if rendered + before == 0:
+        raise UserError("no object could be rendered; the reasons are above")
+
+
+def _render(
+    chosen: list[MeshSource], before: int, out: Path, settings: Settings, workers: int
+) -> list[MeshSource]:
+    """Render with a progress bar, or a line an object where nobody watches; returns the failures."""
+    skipped = []
     progress = tqdm(
         total=len(chosen), initial=before, unit="object", disable=not sys.stderr.isatty()
     )
-    for source, reason in render_objects(chosen, out, settings, arguments.workers):
+    for source, reason in render_objects(chosen, out, settings, workers):
         progress.update()
         if reason is not None:
             skipped.append(source)
@@ -47,11 +62,7 @@ def main() -> None:
         elif progress.disable:
             print(f"{source.category}/{source.name}", flush=True)
     progress.close()
-    close_collection(sources, out, settings.holdout_every)
-    rendered = len(chosen) - before - len(skipped)
-    print(_summary(out, rendered, before, skipped))
-    if rendered + before == 0:
-        raise UserError("no object could be rendered; the reasons are above")
+    return skipped
 
 
 def _parse() -> argparse.Namespace:
@@ -75,7 +86,7 @@ def _parse() -> argparse.Namespace:
         "every 8th is for validation",
     )
     add("--up", choices=("y", "z"), default="y", help="the meshes' upward axis (y)")
-    add("--distance", type=float, default=1.7, help="of the cameras; the object's side is 0.9 (1.7)")
+    add("--distance", type=float, default=1.7, help="of cameras; an object's side is 0.9 (1.7)")
     add("--focal", type=float, default=2.1875, help="focal length over half the image (2.1875)")
     add(
         "--elevation",
@@ -85,15 +96,16 @@ def _parse() -> argparse.Namespace:
         metavar=("LOW", "HIGH"),
         help="of the cameras above the horizon, degrees (0 60)",
     )
-    add("--gloss", action="store_true", help="a clear coat over every surface")
-    add("--limit", type=int, metavar="N", help="only the first N objects of each category, for trials")
-    add(
-        "--workers",
-        type=int,
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        help="processes, one object each (all cores)",
-    )
+    add("--gloss", action="store_true", help="make every surface a little shiny")
+    add("--limit", type=int, metavar="N", help="only the first N objects of each category")
+    add("--workers", type=int, default=_cores(), help="processes, one object each (all cores)")
     return parser.parse_args()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # the share of the machine this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -164,6 +176,9 @@ def _print_choices(sources: list[MeshSource]) -> None:
                 f"{source.path.parent} holds {source.passed_over + 1} meshes: took "
                 f"{source.path.name} (were they separate objects, give that folder as MESH_DIR)"
             )
+        missing = missing_files(source.path)
+        if missing:
+            print(f"{source.path}: lacks {', '.join(missing)}; what they colour will be plain")
 
 
 def _summary(out: Path, rendered: int, before: int, skipped: list[MeshSource]) -> str:

@@ -1,5 +1,6 @@
 """A tiny collection and a tiny scene of analytic spheres, written without the code under test."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -157,4 +158,37 @@ def write_tiny_scene(root: Path, views: int = 6, size: int = 24) -> Path:
         cameras[f"world_mat_{view}"] = world_mat
         cameras[f"scale_mat_{view}"] = scale_mat
     np.savez(root / "cameras.npz", **cameras)
+    return root
+
+
+TRANSFORMS_RADIUS = 0.8  # of the sphere in a transforms scene, world units
+TRANSFORMS_CENTRE = np.array([0.5, 0.2, -0.3])
+
+
+def write_tiny_transforms(root: Path, views: int = 8, size: int = 48) -> Path:
+    """A valid NeRF-synthetic folder: RGBA pictures of one sphere, OpenGL poses. Returns root.
+
+    Pixel centres are at halves of pixels and the principal point in the middle of the image.
+    """
+    root = Path(root)
+    (root / "train").mkdir(parents=True)
+    angle = 0.7
+    focal = 0.5 * size / np.tan(0.5 * angle)
+    half = (size - 1) / 2  # the middle, size / 2, counted from the first pixel's centre
+    intrinsics = np.array([[focal, 0, half], [0, focal, half], [0, 0, 1]])
+    frames = []
+    for view in range(views):
+        pose = camera_from_object(view, views)
+        pose[:3, 3] *= 2
+        depth = sphere_depth(intrinsics, pose, TRANSFORMS_RADIUS, size)
+        alpha = np.isfinite(depth).astype(np.uint8)[..., None] * 255
+        rgba = np.concatenate([paint(depth / 2) * (alpha > 0), alpha], axis=-1)
+        Image.fromarray(rgba).save(root / "train" / f"r_{view}.png")
+        world_from_camera = np.linalg.inv(pose) @ np.diag([1, -1, -1, 1])
+        world_from_camera[:3, 3] += TRANSFORMS_CENTRE
+        frames.append(
+            {"file_path": f"./train/r_{view}", "transform_matrix": world_from_camera.tolist()}
+        )
+    document = {"camera_angle_x": angle, "frames": frames}
+    (root / "transforms_train.json").write_text(json.dumps(document))
     return root

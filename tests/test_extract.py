@@ -102,6 +102,12 @@ def test_is_closed_with_the_right_topology(level, euler):
     assert solid(mesh).area_faces.min() > 0
 
 
+def test_ambiguous_cells_leave_no_crack():
+    mesh = solid(extract_mesh(noise, LOWER, UPPER, 64, 16).mesh)
+    assert len(mesh.faces) > 100_000
+    assert mesh.is_watertight and mesh.is_winding_consistent
+
+
 @pytest.mark.parametrize(
     "level, volume, area, radius",
     [

@@ -8,7 +8,7 @@ import trimesh
 from common.meshes.extract import extract_mesh
 from common.meshes.mesh import Mesh, empty_mesh, simplify_mesh
 from common.meshes.metrics import sample_surface
-from common.meshes.refine import refine_mesh
+from common.meshes.refine import LEAST_COSINE, refine_mesh
 
 LOWER, UPPER = (-0.5, -0.5, -0.5), (0.5, 0.5, 0.5)
 TURN = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
@@ -45,8 +45,8 @@ def errors(mesh: Mesh, distance) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     "distance, distance_gain, angle_gain",
-    # About two thirds of what was measured: 5.6 and 1.5, 4.2 and 1.3, 12 and 6.8.
-    [(ball, 3.5, 1.3), (torus, 2.8, 1.2), (turned_box, 8.0, 4.5)],
+    # Half to nine tenths of what was measured: 5.6 and 1.5, 4.2 and 1.3, 42 and 30.
+    [(ball, 3.5, 1.3), (torus, 2.8, 1.2), (turned_box, 25.0, 15.0)],
 )
 def test_faces_come_closer_in_position_and_normal(distance, distance_gain, angle_gain):
     mesh = extract_mesh(logits_of(distance), LOWER, UPPER, 64).mesh
@@ -124,6 +124,35 @@ def test_moves_no_further_than_an_edge_and_leaves_closing_faces_in_place():
     # Edges and corners of the half box come out too: its volume is exact to a fifth of a cell's
     # width along its edges, about 9 in all.
     assert solid.volume == pytest.approx(0.5, abs=9 * (0.2 / 32) ** 2)
+
+
+def test_no_face_turns_over_on_rods_thinner_than_a_cell():
+    generator = torch.Generator().manual_seed(3)
+    starts, ends = 0.8 * torch.rand(2, 20, 3, generator=generator) - 0.4
+
+    def rods(p):
+        along, offset = ends - starts, p[:, None] - starts
+        share = (offset * along).sum(-1) / along.square().sum(-1)
+        return (offset - share.clamp(0, 1)[..., None] * along).norm(dim=-1).amin(dim=-1) - 0.004
+
+    mesh = extract_mesh(rods, LOWER, UPPER, 64).mesh
+    refined = refine_mesh(mesh, rods)
+    before, after = (trimesh.Trimesh(m.vertices, m.faces, process=False) for m in (mesh, refined))
+    # float32 vertices leave this much of LEAST_COSINE on the shortest edges
+    assert (before.face_normals * after.face_normals).sum(axis=1).min() > LEAST_COSINE - 0.01
+    # What the mesh cannot resolve is not exact, yet does not collapse: measured is 84 %.
+    assert after.volume > 0.7 * before.volume
+
+
+def test_faces_without_area_do_no_harm():
+    mesh = extract_mesh(ball, LOWER, UPPER, 16, 16).mesh
+    doubled = Mesh(mesh.vertices, np.concatenate([mesh.faces, [[0, 0, 1], [2, 2, 2]]]))
+    np.testing.assert_allclose(
+        # The mean edge is a little shorter, which no vertex is near enough to notice.
+        refine_mesh(doubled, ball).vertices,
+        refine_mesh(mesh, ball).vertices,
+        atol=1e-6,
+    )
 
 
 def test_follows_a_field_with_parameters_without_touching_them():

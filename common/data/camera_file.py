@@ -19,22 +19,29 @@ def read_matrices(
     path: Path,
     required: Sequence[str],
     optional: Sequence[str] = (),
+    *,
+    count: int,
     views: Sequence[int] | None = None,
-) -> tuple[int, dict[str, Float[np.ndarray, "V 4 4"]]]:
-    """How many views the file has, and matrices ``name_i`` of these views (None: all) by name.
+) -> dict[str, Float[np.ndarray, "V 4 4"]]:
+    """Matrices ``name_i`` of these views (None: all) by name, from a file for ``count`` images.
 
     3x4 matrices are completed to 4x4; optional names that are absent are identities. Raises
-    UserError for missing or non-contiguous keys, wrong shapes, values that are not finite and a
-    last row other than 0 0 0 1.
+    UserError for another count, missing or non-contiguous keys, wrong shapes, values that are not
+    finite and a last row other than 0 0 0 1.
     """
     with open_npz(path) as archive:
-        count, present = _count_views(path, archive.files, required, optional)
+        in_file, present = _count_views(path, archive.files, required, optional)
+        if in_file != count:
+            raise UserError(
+                f"{path}: cameras of {in_file} views for {count} images; every image needs one, so "
+                "add or remove the odd ones"
+            )
         views = range(count) if views is None else views
         found = {
             name: [archive[f"{name}_{index}"] if name in present else np.eye(4) for index in views]
             for name in (*required, *optional)
         }
-    return count, {name: _checked(path, name, views, stack) for name, stack in found.items()}
+    return {name: _checked(path, name, views, stack) for name, stack in found.items()}
 
 
 def _count_views(
@@ -111,9 +118,9 @@ def cameras_from_projections(
 ) -> tuple[Cameras, Float[Tensor, "V"]]:
     """Cameras of matrices from object to pixels, and file depth per object unit of camera z.
 
-    ``views`` are the numbers to call them by in messages. The object fills the cube [-half_size, half_size]^3 (None: its place is not known yet). Raises
-    UserError for a matrix that is singular or no pinhole camera, has the object behind it, or does
-    not look at the object.
+    ``views`` are the numbers to call them by in messages. The object fills the cube
+    [-half_size, half_size]^3 (None: its place is not known yet). Raises UserError for a matrix that
+    is singular or no pinhole camera, has the object behind it, or does not look at the object.
     """
     intrinsics, poses, scales = [], [], []
     for view, projection in zip(views, projections, strict=True):
@@ -169,5 +176,5 @@ def _check_sees_object(
     if (pixels.max(axis=0) < 0).any() or (pixels.min(axis=0) > [size[1] - 1, size[0] - 1]).any():
         raise UserError(
             f"{where}: the object's cube projects outside the {size[1]} x {size[0]} image; check "
-            "that scale_mat puts the object there and that the cameras fit this image size"
+            "that camera, the frame (scale_mat) and that both were made for this image size"
         )

@@ -103,10 +103,10 @@ def read_views(
         files["hull_depth"] = view_files(entry.folder / folders.hull_depth, (".exr",))
     count = len(files["image"])
     chosen = _choose(entry.folder, count, views, ignore_views)
-    in_file, matrices = read_matrices(
-        camera_file, ("camera_mat", "world_mat"), ("scale_mat",), chosen
+    check_counts({paths[0].parent: len(paths) for paths in files.values()})
+    matrices = read_matrices(
+        camera_file, ("camera_mat", "world_mat"), ("scale_mat",), count=count, views=chosen
     )
-    check_counts({paths[0].parent: len(paths) for paths in files.values()} | {camera_file: in_file})
 
     images = stack_views([(path, read_image(path)) for path in _pick(files["image"], chosen)])
     height, width = images.shape[1:3]
@@ -232,7 +232,10 @@ def _object_names(folder: Path, split: str | None) -> list[str]:
     if not path.is_file():
         splits = ", ".join(sorted(file.stem for file in folder.glob("*.lst"))) or "none"
         raise UserError(f"{path}: no such split file; splits of this category: {splits}")
-    names = path.read_text().split()
+    try:
+        names = path.read_text().split()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not plain text; list one object per line") from error
     if not names:
         raise UserError(f"{path}: the split is empty; list one object per line")
     if repeated := [name for name, times in Counter(names).items() if times > 1]:

@@ -7,6 +7,7 @@ object_from_file; `<out>/credits.json` gathers the credits.
 
 import json
 import multiprocessing
+import signal
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -92,7 +93,9 @@ def render_objects(
             yield source, _try_object(source, out, settings)
         return
     context = multiprocessing.get_context("spawn")  # neither Torch nor Mitsuba survives a fork
-    with ProcessPoolExecutor(workers, context) as pool:
+    # Only the parent answers to Ctrl-C; the workers finish the objects they have begun.
+    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(workers, context, signal.signal, ignore_interrupts) as pool:
         futures = {pool.submit(_try_object, source, out, settings): source for source in waiting}
         try:
             for future in as_completed(futures):
@@ -111,7 +114,10 @@ def is_finished(out: Path, source: MeshSource) -> bool:
 
 
 def render_object(source: MeshSource, out: Path, settings: Settings) -> None:
-    """Render one object and write its folder; its random numbers depend on its name and the seed."""
+    """Render one object and write its folder.
+
+    Its random numbers depend on the seed and its own name alone, not on what else is rendered.
+    """
     torch.set_num_threads(1)
     seed = np.random.SeedSequence(
         [settings.seed, zlib.crc32(f"{source.category}/{source.name}".encode())]
@@ -186,7 +192,10 @@ def split_names(names: list[str], holdout_every: int) -> dict[str, list[str]]:
 
 
 def _try_object(source: MeshSource, out: Path, settings: Settings) -> str | None:
-    """Why an object could not be rendered, or None; trouble with the disk or memory is no such reason."""
+    """Why an object could not be rendered, or None.
+
+    Trouble with the disk or memory is no such reason: it would befall the next object too.
+    """
     try:
         render_object(source, out, settings)
     except UserError as error:

@@ -1,13 +1,15 @@
 """Find the meshes below a folder, and read one as textured triangles in the unit cube.
 
-A folder of meshes may be flat (each file an object), hold one sub-folder per object, or hold category
-folders of such sub-folders; ShapeNetCore's `<id>/models/*.obj` is one of these. A `manifest.json` beside
-the object folders, a list of {"dir", "main", ...}, names the file to take and carries credits.
+A folder of meshes may be flat (each file an object), hold one sub-folder per object, or hold
+category folders of such sub-folders; ShapeNetCore's `<id>/models/*.obj` is one of these. A
+`manifest.json` beside the object folders, a list of {"dir", "main", ...}, names the file to take
+and carries credits.
 """
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -34,7 +36,7 @@ class MeshSource:
 
 @dataclass(frozen=True)
 class Part:
-    """F triangles of one material, every corner with its own attributes; colours are sRGB in [0, 1]."""
+    """F triangles of one material; corners have their own attributes, colours are sRGB, 0 to 1."""
 
     corners: Float[np.ndarray, "F 3 3"]
     uv: Float[np.ndarray, "F 3 2"] | None  # v upwards, set where there is a texture
@@ -46,8 +48,8 @@ class Part:
 def find_objects(mesh_dir: Path, category: str | None = None) -> list[MeshSource]:
     """All objects below a folder in sorted order.
 
-    Without a ``category`` the name of the folder that lists the objects is used. Raises UserError where
-    the folder is missing or has no meshes, or its manifest cannot be used.
+    Without a ``category`` the name of the folder that lists the objects is used. Raises UserError
+    where the folder is missing or has no meshes, or its manifest cannot be used.
     """
     if not mesh_dir.is_dir():
         raise UserError(f"{mesh_dir}: no such folder; expected a folder of meshes")
@@ -66,8 +68,8 @@ def find_objects(mesh_dir: Path, category: str | None = None) -> list[MeshSource
 def read_parts(path: Path) -> list[Part]:
     """Every triangle of a mesh file with the file's own scene transforms applied, in file units.
 
-    Triangles without area are left out. Raises UserError where the file cannot be read, is not finite,
-    or holds no triangle.
+    Triangles without area are left out. Raises UserError where the file cannot be read, is not
+    finite, or holds no triangle.
     """
     try:
         scene = trimesh.load_scene(path, process=False)
@@ -88,9 +90,7 @@ def read_parts(path: Path) -> list[Part]:
     return parts
 
 
-def normalise(
-    parts: list[Part], up: str
-) -> tuple[list[Part], Float[np.ndarray, "4 4"]]:
+def normalise(parts: list[Part], up: str) -> tuple[list[Part], Float[np.ndarray, "4 4"]]:
     """Turn ``up`` ("y" or "z") to +y, centre, and scale the longest side to LONGEST_SIDE.
 
     Returns the parts in the object frame, and object_from_file.
@@ -110,7 +110,7 @@ def normalise(
 
 
 def missing_files(path: Path) -> list[str]:
-    """Material and texture files that an OBJ names and that are not there; its colours are then plain."""
+    """Material and texture files that an OBJ names and lacks; what they colour is then plain."""
     if path.suffix.lower() != ".obj":
         return []
     libraries = _named_files(path, "mtllib")
@@ -186,7 +186,7 @@ def _meshes_of(folder: Path) -> list[Path]:
 
 def _part(mesh: trimesh.Trimesh, transform: Float[np.ndarray, "4 4"]) -> Part:
     corners = (mesh.vertices @ transform[:3, :3].T + transform[:3, 3])[mesh.faces]
-    visual = mesh.visual
+    visual: Any = mesh.visual  # its kind says which attributes it has
     if visual.kind == "vertex":
         colours = np.asarray(visual.vertex_colors)[mesh.faces, :3] / 255
         return Part(corners, None, None, colours, GREY)

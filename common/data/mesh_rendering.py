@@ -1,8 +1,8 @@
 """Photographs of a textured mesh, path traced by Mitsuba 3 (Jakob et al. 2022; an optional extra).
 
-The light does not move with the camera: a sky that fades towards the ground, and a key light from above
-that casts shadows. Surfaces are diffuse, or a diffuse base under a rough clear coat, seen alike from both
-sides, opaque, and lit with up to MAX_DEPTH - 1 bounces. The background is white.
+The light does not move with the camera: a sky that fades towards the ground, and a key light from
+above that casts shadows. Surfaces are opaque, alike from both sides, diffuse or with a rough gloss,
+and lit with up to MAX_DEPTH - 1 bounces. The background is white.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from common.data.mesh_files import Part
 from common.errors import UserError
 
 MAX_DEPTH = 4
-SKY, GROUND = 0.7, 0.35  # radiance overhead and underfoot; a white background has 1
-KEY_IRRADIANCE = 1.4
+SKY, GROUND = 0.6, 0.3  # radiance overhead and underfoot; a white background has 1
+KEY_IRRADIANCE = 1.2
 KEY_TOWARDS = (-0.45, -1.0, -0.7)  # from above, in front and to the side of the object
 # No real surface swallows or returns all light, but CAD files have both blacks and whites.
 DARKEST, LIGHTEST = 0.02, 0.9
@@ -25,7 +25,7 @@ MAX_ELEVATION = 85.0  # degrees; a camera straight above has no upright picture
 
 
 def load_mitsuba():
-    """Mitsuba in its portable variant; raises UserError with the remedy where it is not installed."""
+    """Mitsuba in its portable variant; raises UserError with the remedy where it is missing."""
     try:
         import drjit
         import mitsuba
@@ -51,9 +51,9 @@ def cameras_around(
 ) -> Cameras:
     """Cameras on a sphere that look at the origin, y up.
 
-    Azimuth and elevation (degrees; even in area) are each cut into as many strata as there are views,
-    paired at random, and jittered within. ``focal`` is in units where the first and last pixel centre
-    are at -1 and 1, as in DVR.
+    Azimuth and elevation (degrees; even in area) are each cut into as many strata as there are
+    views, paired at random, and jittered within. ``focal`` is in units where the first and last
+    pixel centre are at -1 and 1, as in DVR.
     """
     low, high = np.sin(np.radians(elevation))
     azimuth = 2 * np.pi * (rng.permutation(views) + rng.random(views)) / views
@@ -103,7 +103,7 @@ def _photograph(
         "pixel_format": "rgba",
         "rfilter": {"type": "box"},
     }
-    # Mitsuba's camera has x to the left and y up; its field of view ends at the outer pixels' edges.
+    # Mitsuba's camera has x to the left and y up; its field of view ends at the outer pixels' rims.
     mitsuba_from_opencv = np.diag([-1.0, -1.0, 1.0, 1.0])
     pose = cameras.object_from_camera[view].double().numpy() @ mitsuba_from_opencv
     focal = float(cameras.intrinsics[view, 0, 0])
@@ -157,7 +157,8 @@ def _material(part: Part, gloss: bool) -> dict:
         value = _to_linear(np.array(part.colour)).clip(DARKEST, LIGHTEST)
         colour = {"type": "rgb", "value": value.tolist()}
     if gloss:
-        surface = {"type": "roughplastic", "alpha": 0.15, "diffuse_reflectance": colour}
+        # Mitsuba's roughplastic would do, but cannot take its colour from vertices.
+        surface = {"type": "principled", "base_color": colour, "roughness": 0.3, "specular": 0.5}
     else:
         surface = {"type": "diffuse", "reflectance": colour}
     return {"type": "twosided", "surface": surface}
@@ -182,7 +183,7 @@ def smooth_normals(corners: Float[np.ndarray, "F 3 3"]) -> Float[np.ndarray, "F 
 
 
 def _corners_by_crowd(place: np.ndarray) -> list[np.ndarray]:
-    """Indices of corners that share a place, as one (places, crowd) table for each size of crowd."""
+    """Indices of corners that share a place: for each size of crowd a (places, crowd) table."""
     order = np.argsort(place, kind="stable")
     start = np.flatnonzero(np.diff(place[order], prepend=-1))
     crowd = np.diff(start, append=len(place))

@@ -1,18 +1,20 @@
 """What is known exactly about a mesh: depth at pixel centres, occupancy, the visible surface.
 
-CAD models are rarely closed: seats without undersides, shades of one sheet, parts that overlap, faces
-turned either way, parts hidden in other parts. Neither parity nor a winding number answers for these
-alone, so the truth rests on what photographs can show. A point is
+CAD models are rarely closed: seats without undersides, shades of one sheet, parts that overlap,
+faces turned either way, parts hidden in other parts. Neither parity nor a winding number answers
+for these alone, so the truth rests on what photographs can show. A point is
 
 - *outside* where it sees the sky through an opening at least CONE wide to each side;
-- *inside* where it sees no sky at all, so overlapping and nested parts are one solid, and closed cavities,
-  which no photograph shows, are filled;
-- settled by a vote where the opening is narrow: rays in PARITY directions each count the surfaces they
-  cross, and an odd count says inside. Cracks and missing triangles stay shut, deep cups stay hollow.
+- *inside* where it sees no sky at all, so overlapping and nested parts are one solid, and cavities
+  that no photograph shows are filled;
+- settled by a vote where the opening is narrow: rays in PARITY directions each count the surfaces
+  they cross, and an odd count says inside. Cracks and missing triangles stay shut, deep cups stay
+  hollow.
 
-A box that lacks a whole side is hollow, then, and its sides are sheets. A sheet, a surface with outside
-on both of its sides, has no volume, so it is given SHEET of thickness to each side; thin solids keep
-their own thickness. Directions come from a fixed lattice: the truth of a mesh is the same every time.
+A box that lacks a whole side is hollow, then, and its sides are sheets. A sheet, a surface with
+outside on both of its sides, has no volume, so it is given SHEET of thickness to each side; thin
+solids keep their own thickness. Directions come from a fixed lattice, so the truth of a mesh is the
+same every time.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ DIRECTIONS = 256  # 12.7 degrees apart
 CONE = np.radians(20.0)
 PARITY = 33  # odd, so that no vote is a tie
 SHEET = 1 / 128  # object units: a slab is two of them, 1/64 of the cube
-# Steps off a surface: above float32 noise in the unit cube, below the thickness of any modelled plate.
+# A step off a surface: above float32 noise in the unit cube, below the thickness of any plate.
 STEP = 1e-4
 
 
@@ -106,7 +108,7 @@ def outside(shape: Solid, points: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, 
 
 
 def occupancy(shape: Solid, points: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, "N"]:
-    """Whether points are inside the object, or within SHEET of a surface that is open on both sides."""
+    """Whether points are inside the object, or within SHEET of a surface open on both sides."""
     inside = ~outside(shape, points)
     empty = np.flatnonzero(~inside)
     inside[empty] = _in_sheet(shape, points[empty])
@@ -125,9 +127,9 @@ def visible_surface(
     while len(points) < count:
         sample, normal = _sample(shape.triangles, batch, rng)
         front = outside(shape, sample + STEP * normal)
-        back = outside(shape, sample - STEP * normal)
-        normal = np.where((back & ~front)[:, None], -normal, normal)
-        seen = front | back
+        normal = np.where(front[:, None], normal, -normal)
+        seen = front.copy()
+        seen[~front] = outside(shape, (sample + STEP * normal)[~front])
         if seen.mean() < 0.01:
             raise UserError("less than a hundredth of the surface can be seen from outside")
         points = np.concatenate([points, sample[seen]])
@@ -176,7 +178,7 @@ def _blocked(
 
 
 def _cones() -> tuple[Float[np.ndarray, "D 3"], Float[np.ndarray, "D 6 3"]]:
-    """Axes evenly spread over the sphere (a Fibonacci lattice), each with six directions around it."""
+    """Axes spread evenly over the sphere (a Fibonacci lattice), with six directions around each."""
     # 159 / 256 is near the golden ratio: successive directions lie far apart, so most points are
     # settled by the first few.
     index = np.arange(DIRECTIONS) * 159 % DIRECTIONS + 0.5

@@ -95,5 +95,6 @@ def check_object_in_ball(
     if share < 0.5:
         raise UserError(
             f"{where}: only {share:.0%} of the masks' pixels look at the ball of radius "
-            f"{radius:.3g} that should contain the object; check scale_mat, and that masks and cameras match"
+            f"{radius:.3g} that should contain the object; check scale_mat, and that masks and "
+            "cameras match"
         )

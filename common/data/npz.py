@@ -1,5 +1,6 @@
 """NumPy archives from outside: opened without pickle, every defect one sentence."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -9,6 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
+
+# All that zipfile, zlib and NumPy's header parser raise on damaged bytes.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+    NotImplementedError,
+    ValueError,
+    EOFError,
+    OSError,
+    MemoryError,
+)
 
 
 @contextmanager
@@ -28,7 +42,7 @@ def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise UserError(f"{path}: no such file; check the path or make it") from error
     except KeyError as error:
         raise UserError(f"{path}: {_missing_key(error)}; add it or make the file again") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path}: not a readable npz archive of plain arrays "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "

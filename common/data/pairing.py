@@ -33,7 +33,7 @@ def view_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def check_counts(files: dict[Path, int]) -> None:
-    """Refuse folders (or camera files) that do not hold the same number of views."""
+    """Refuse folders that do not hold the same number of views."""
     if len(set(files.values())) > 1:
         found = ", ".join(f"{path}: {count}" for path, count in files.items())
         raise UserError(

@@ -76,10 +76,9 @@ def _read_idr(path: Path, frame: Frame) -> tuple[Views, list[str]]:
     image_folder = _find(path, _IMAGE_FOLDERS)
     image_files = view_files(image_folder, SUFFIXES)
     mask_files = view_files(path / "mask", SUFFIXES)
-    count, matrices = read_matrices(camera_file, ("world_mat", "scale_mat"))
-    check_counts(
-        {image_folder: len(image_files), path / "mask": len(mask_files), camera_file: count}
-    )
+    check_counts({image_folder: len(image_files), path / "mask": len(mask_files)})
+    count = len(image_files)
+    matrices = read_matrices(camera_file, ("world_mat", "scale_mat"), count=count)
     images = stack_views([(file, read_image(file)) for file in image_files])
     height, width = images.shape[1:3]
     masks = stack_views([(file, read_mask(file, _OPAQUE)) for file in mask_files], (height, width))
@@ -193,7 +192,8 @@ def _intrinsics(camera: dict[str, Any], height: int, width: int) -> Float[np.nda
             f"the lens is distorted ({', '.join(distortion) or 'fisheye'}); undistort the images "
             "(colmap image_undistorter does) and export pinhole cameras"
         )
-    full_width, full_height = _number(camera, "w", width), _number(camera, "h", height)
+    full_width = _number(camera, "w", float(width))
+    full_height = _number(camera, "h", float(height))
     if not (full_width > 0 and full_height > 0):
         raise UserError(f"w x h is {full_width:g} x {full_height:g}; expected positive numbers")
     if not 0.98 < (full_width / full_height) / (width / height) < 1.02:

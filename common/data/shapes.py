@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Distance = Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]
-Vector = Sequence[float]
+Vector = Sequence[float | int] | np.ndarray
 AXES = {"x": 0, "y": 1, "z": 2}
 
 

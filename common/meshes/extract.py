@@ -61,7 +61,7 @@ class Grid:
         """How much a key grows by one step along x, y and z."""
         return torch.tensor([self.side**2, self.side, 1], device=self.lower.device)
 
-    def offsets(self, steps: list[tuple[int, int, int]]) -> Int[Tensor, "K"]:
+    def offsets(self, steps: list[tuple[int, ...]]) -> Int[Tensor, "K"]:
         """How much a key grows by these steps."""
         return (torch.tensor(steps, device=self.lower.device) * self.strides).sum(dim=-1)
 

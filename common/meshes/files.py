@@ -5,18 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
+from trimesh.exchange import gltf, obj, off, ply
+from trimesh.visual import ColorVisuals
 
 from common.errors import UserError
 from common.meshes.mesh import Mesh
 
-# What the exporter is told for each suffix. Binary PLY and GLB hold 32-bit coordinates; the text
-# formats get as many digits.
-EXPORT_OPTIONS = {
-    ".ply": {"encoding": "binary"},
-    ".obj": {"digits": 9, "write_texture": False},
-    ".glb": {},
-    ".off": {"digits": 9},
-}
+SUFFIXES = (".ply", ".obj", ".glb", ".off")
+# Digits after the point in text files: as exact as the 32-bit coordinates of PLY and GLB.
+DIGITS = 9
 
 
 def save_mesh(path: Path, mesh: Mesh) -> None:
@@ -32,14 +29,20 @@ def save_mesh(path: Path, mesh: Mesh) -> None:
             f"{path}: there is no surface to save: the field has the same sign everywhere in its "
             "box; train for longer, or check the data's masks and cameras"
         )
-    suffix = path.suffix.lower()
-    options = dict(EXPORT_OPTIONS[suffix])
-    if mesh.normals is not None and suffix == ".ply":
-        options["vertex_normal"] = True
-    if mesh.normals is not None and suffix in (".obj", ".glb"):
-        options["include_normals"] = True
-    content = _to_trimesh(mesh).export(file_type=suffix[1:], **options)
-    _write_atomically(path, content.encode() if isinstance(content, str) else content)
+    with_normals = mesh.normals is not None
+    solid = _to_trimesh(mesh)
+    match path.suffix.lower():
+        case ".ply":
+            content = ply.export_ply(solid, vertex_normal=with_normals)
+        case ".obj":
+            content = obj.export_obj(
+                solid, include_normals=with_normals, write_texture=False, digits=DIGITS
+            ).encode()
+        case ".glb":
+            content = gltf.export_glb(solid.scene(), include_normals=with_normals)
+        case _:
+            content = off.export_off(solid, digits=DIGITS).encode()
+    _write_atomically(path, content)
 
 
 def load_mesh(path: Path) -> Mesh:
@@ -68,16 +71,16 @@ def load_mesh(path: Path) -> Mesh:
             "coordinate is not finite; write it again"
         )
     colours = None
-    if loaded.visual.kind == "vertex":
+    if isinstance(loaded.visual, ColorVisuals) and loaded.visual.kind == "vertex":
         colours = np.asarray(loaded.visual.vertex_colors[:, :3], np.uint8)
     return Mesh(vertices, faces, colours)
 
 
 def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in EXPORT_OPTIONS:
+    if path.suffix.lower() not in SUFFIXES:
         raise UserError(
             f"{path}: meshes of type '{path.suffix}' are not supported; "
-            f"use one of {', '.join(EXPORT_OPTIONS)}"
+            f"use one of {', '.join(SUFFIXES)}"
         )
 
 

@@ -41,6 +41,18 @@ def compare_to_points(
     if mesh.empty or not np.linalg.norm(area_vectors(mesh), axis=1).any():
         return failed_metrics(thresholds)
     sampled, sampled_normals = sample_surface(mesh, samples, np.random.default_rng(seed))
+    return compare_points(sampled, sampled_normals, points, normals, thresholds=thresholds)
+
+
+def compare_points(
+    sampled: Float[np.ndarray, "S 3"],
+    sampled_normals: Float[np.ndarray, "S 3"],
+    points: Float[np.ndarray, "N 3"],
+    normals: Float[np.ndarray, "N 3"],
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> dict[str, float]:
+    """The scores of ``compare_to_points`` for a surface that is itself given as points."""
     to_truth, nearest_truth = cKDTree(points).query(sampled, workers=-1)
     to_mesh, nearest_sample = cKDTree(sampled).query(points, workers=-1)
     accuracy, completeness = float(to_truth.mean()), float(to_mesh.mean())

@@ -25,7 +25,7 @@ Faces = Int[Tensor, "F 3"]
 # faces, which evens out the triangles, and is held there with a small share of the faces' weight.
 EVENNESS = 0.5
 HOLD = 0.02
-# A face this far from the field's normal (78 degrees) is about to turn over.
+# A face this far from its first normal (78 degrees) is about to turn over.
 LEAST_COSINE = 0.2
 
 
@@ -52,13 +52,14 @@ def refine_mesh(
     faces = torch.from_numpy(mesh.faces).to(device=device, dtype=torch.int64)
     start = torch.from_numpy(mesh.vertices).to(device=device, dtype=torch.float32)
     reach = (start[faces] - start[faces.roll(1, dims=1)]).norm(dim=-1).mean()
+    upright = _face_normals(start, faces)
     vertices = start
     for _ in range(steps):
         point, normal = _surface_near_faces(level, vertices, faces, reach, chunk)
         moved = _where_planes_meet(vertices, faces, point, normal)
         shift = moved - start
         shift = shift * (reach / shift.norm(dim=-1, keepdim=True).clamp(min=reach))
-        vertices = _without_flips(vertices, start + shift, faces, normal)
+        vertices = _without_flips(vertices, start + shift, faces, upright)
         if progress is not None:
             progress(len(faces))
     return Mesh(vertices.cpu().numpy(), mesh.faces)
@@ -71,11 +72,12 @@ def _surface_near_faces(
     middle = vertices[faces].mean(dim=1)
     found = [_newton_step(level, part) for part in middle.split(chunk)]
     step, gradient = (torch.cat(parts) for parts in zip(*found, strict=True))
-    # A gradient of zero gives no number here, which is not within reach either.
-    near = (step.norm(dim=-1) < reach)[:, None]
-    own_normal = normalize(_area_vectors(vertices, faces), dim=-1)
-    point = torch.where(near, middle + step, middle)
-    return point, torch.where(near, normalize(gradient, dim=-1), own_normal)
+    normal, own_normal = normalize(gradient, dim=-1), _face_normals(vertices, faces)
+    # A gradient of zero gives no number here, which is not within reach either. A normal opposite
+    # to the face's is that of the other side of a part too thin for the mesh.
+    near = (step.norm(dim=-1) < reach) & ((normal * own_normal).sum(dim=-1) > 0)
+    point = torch.where(near[:, None], middle + step, middle)
+    return point, torch.where(near[:, None], normal, own_normal)
 
 
 def _newton_step(
@@ -114,14 +116,13 @@ def _where_planes_meet(
 def _without_flips(
     before: Vertices, after: Vertices, faces: Faces, normal: Float[Tensor, "F 3"]
 ) -> Vertices:
-    """``after``, except that the corners of faces about to turn over stay where they were.
+    """``after``, except that corners of faces turning away from ``normal`` stay where they were.
 
-    Ends because a face all of whose corners stay is as it was.
+    Ends because a face all of whose corners stay turns no further.
     """
-    cosine_before = _cosine(before, faces, normal)
+    allowed = _cosine(before, faces, normal).clamp(max=LEAST_COSINE)
     while True:
-        cosine = _cosine(after, faces, normal)
-        turning = (cosine < LEAST_COSINE) & (cosine < cosine_before)
+        turning = _cosine(after, faces, normal) < allowed
         if not turning.any():
             return after
         stay = faces[turning].flatten()
@@ -129,7 +130,11 @@ def _without_flips(
 
 
 def _cosine(vertices: Vertices, faces: Faces, normal: Float[Tensor, "F 3"]) -> Float[Tensor, "F"]:
-    return (normalize(_area_vectors(vertices, faces), dim=-1) * normal).sum(dim=-1)
+    return (_face_normals(vertices, faces) * normal).sum(dim=-1)
+
+
+def _face_normals(vertices: Vertices, faces: Faces) -> Float[Tensor, "F 3"]:
+    return normalize(_area_vectors(vertices, faces), dim=-1)
 
 
 def _area_vectors(vertices: Vertices, faces: Faces) -> Float[Tensor, "F 3"]:

@@ -44,10 +44,25 @@ class StepResult:
 class Task(Protocol):
     """What a method gives the loop."""
 
-    model: nn.Module
-    batches: Dataset  # batches[step] is this process's batch of that step
-    workers: int
-    weights: dict[str, float]
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def batches(self) -> Dataset:
+        """batches[step] is this process's batch of that step."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Processes that prepare batches; 0: the training process itself."""
+        ...
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss term."""
+        ...
 
     def step(self, model: nn.Module, batch: Any, step: int) -> StepResult:
         """Loss terms of a batch; ``model`` is the (possibly distributed) model to call."""
@@ -222,8 +237,8 @@ class _Meter:
     def scalars(
         self, result: StepResult, loss: Tensor, norm: Tensor, rate: float
     ) -> dict[str, float]:
-        values = {"loss": float(loss), "gradient_norm": float(norm), "learning_rate": rate}
-        values |= {f"loss_{name}": float(term) for name, term in result.terms.items()}
+        values = {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
+        values |= {f"loss_{name}": float(term.detach()) for name, term in result.terms.items()}
         values |= {name: float(note) for name, note in result.notes.items()}
         values |= {
             "steps_per_second": self.steps / self.seconds,

@@ -79,7 +79,7 @@ def newest_run(root: Path = Path("out")) -> RunFolder:
     return RunFolder(checkpoints[-1].parent.parent)
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that at every instant its old or its new content is whole on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

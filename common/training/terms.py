@@ -1,9 +1,11 @@
 """Weigh named loss terms."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 
-def weighted_total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def weighted_total(terms: Mapping[str, Tensor], weights: Mapping[str, float | int]) -> Tensor:
     """Sum of weight * term over the terms with a weight.
 
     A term without a weight, or a non-zero weight without its term, is an error in the program.

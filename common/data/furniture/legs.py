@@ -25,7 +25,8 @@ def four_legs(rng: np.random.Generator, x: float, z: float, height: float, stout
 
     ``stout`` is the radius of the thickest leg there may be.
     """
-    leg = rng.choice(LEGS)(rng, x, z, height, rng.uniform(THIN, max(stout, THIN * 1.1)))
+    make_leg = LEGS[rng.choice(len(LEGS))]
+    leg = make_leg(rng, x, z, height, rng.uniform(THIN, max(stout, THIN * 1.1)))
     return mirrored(leg, "x", "z")
 
 

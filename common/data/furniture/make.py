@@ -48,7 +48,12 @@ class Origin:
     size: int
     points: int
     surface_points: int
+    kinds: tuple[str, ...]
     version: int = VERSION
+
+    def stored(self) -> dict:
+        """The contents of origin.yaml."""
+        return asdict(self) | {"kinds": list(self.kinds)}
 
 
 def make_furniture(
@@ -61,44 +66,46 @@ def make_furniture(
     size: int = 64,
     points: int = 30_000,
     surface_points: int = 20_000,
+    kinds: tuple[str, ...] = tuple(KINDS),
     workers: int = 2,
 ) -> None:
     """Make a collection of furniture under ``root``, or return at once where it is complete.
 
-    Splits are train, val (``validation`` objects) and test (``held_out``), each over all kinds in
-    turn. Objects already made by an interrupted call with the same numbers are kept; the folder
-    gets its name only when all is there. Raises UserError where ``root`` holds something else,
-    where it holds a set made from other numbers, or where a worker process dies.
+    Splits are train, val (``validation`` objects) and test (``held_out``), each over the kinds in
+    turn; each kind is a category. Objects already made by an interrupted call with the same numbers
+    are kept; the folder gets its name only when all is there. Raises UserError where ``root`` holds
+    something else or a set made from other numbers, where a kind would be missing from a split, or
+    where a worker process dies.
     """
     root = Path(root)
-    origin = Origin(seed, train, held_out, validation, views, size, points, surface_points)
+    origin = Origin(seed, train, held_out, validation, views, size, points, surface_points, kinds)
+    _check_counts(origin)
     if _is_complete(root, origin):
         return
     partial = root.with_name(root.name + ".partial")
-    if _read_origin(partial) != asdict(origin):
+    if _read_origin(partial) != origin.stored():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        (partial / "origin.yaml").write_text(yaml.safe_dump(asdict(origin), sort_keys=False))
+        (partial / "origin.yaml").write_text(yaml.safe_dump(origin.stored(), sort_keys=False))
     # Held-out pieces come first, so they stay the same when more are made for training.
-    names = [object_name(number) for number in range(held_out + validation + train)]
+    names = [object_name(kinds, number) for number in range(held_out + validation + train)]
     splits = {
         "test": names[:held_out],
         "val": names[held_out:held_out + validation],
         "train": names[held_out + validation:],
     }
-    for kind in KINDS:
+    for kind in kinds:
         own = {split: [name for category, name in members if category == kind]
                for split, members in splits.items()}
         write_splits(partial, kind, own)
-    write_metadata(partial, {kind: kind for kind in KINDS})
+    write_metadata(partial, {kind: kind for kind in kinds})
     _make_objects(partial, origin, [n for n in names if not (partial / n[0] / n[1]).exists()],
                   workers)
     partial.rename(root)
 
 
-def object_name(number: int) -> tuple[str, str]:
+def object_name(kinds: tuple[str, ...], number: int) -> tuple[str, str]:
     """Kind and name of the n-th object: the kinds take turns."""
-    kinds = list(KINDS)
     kind = kinds[number % len(kinds)]
     return kind, f"{kind}_{number // len(kinds):04d}"
 
@@ -165,17 +172,30 @@ def _generator(seed: int, kind: str, index: int, purpose: str) -> np.random.Gene
     return np.random.default_rng(words)
 
 
+def _check_counts(origin: Origin) -> None:
+    for kind in origin.kinds:
+        if kind not in KINDS:
+            raise UserError(f"no furniture is called {kind}; the kinds are {', '.join(KINDS)}")
+    for split in ("train", "held_out", "validation"):
+        count = getattr(origin, split)
+        if 0 < count < len(origin.kinds):
+            raise UserError(
+                f"{split} of {count} objects cannot show all of {', '.join(origin.kinds)}: "
+                f"make at least {len(origin.kinds)}, or fewer kinds"
+            )
+
+
 def _is_complete(root: Path, origin: Origin) -> bool:
     if not root.exists():
         return False
     found = _read_origin(root)
-    if found == asdict(origin):
+    if found == origin.stored():
         return True
     if found is None:
         raise UserError(f"{root}: exists but was not made by this program (it has no origin.yaml); "
                         "choose another folder or remove this one")
     differs = [f"{key} {found.get(key)} instead of {value}"
-               for key, value in asdict(origin).items() if found.get(key) != value]
+               for key, value in origin.stored().items() if found.get(key) != value]
     raise UserError(f"{root}: holds furniture made with {', '.join(differs)}; choose another "
                     "folder or remove this one")
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Colour = tuple[float, float, float]
 Pattern = Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]
 
 
@@ -19,8 +20,8 @@ Pattern = Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]
 class Material:
     """Two sRGB colours in [0, 1] mixed by a pattern: 0 is the first, 1 the second."""
 
-    first: tuple[float, float, float]
-    second: tuple[float, float, float]
+    first: Colour
+    second: Colour
     pattern: Pattern
 
     def colour(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
@@ -54,7 +55,7 @@ def fabric(rng: np.random.Generator) -> Material:
     weave = rng.choice(["plain", "stripes", "checks"], p=[0.5, 0.25, 0.25])
     if weave == "plain":
         shade = rng.uniform(0.7, 0.85)
-        second = tuple(shade * channel for channel in first)
+        second = _darker(first, shade)
         return Material(first, second, noise(rng, wavelength=rng.uniform(0.06, 0.15)))
     second = _lively_colour(rng) if rng.random() < 0.5 else (0.93, 0.91, 0.86)
     axes = rng.permutation(3)[: 1 if weave == "stripes" else 2].tolist()
@@ -64,8 +65,7 @@ def fabric(rng: np.random.Generator) -> Material:
 def paint(rng: np.random.Generator) -> Material:
     """Lacquer or plastic: nearly one colour."""
     first = _lively_colour(rng) if rng.random() < 0.6 else (rng.uniform(0.15, 0.95),) * 3
-    second = tuple(0.9 * channel for channel in first)
-    return Material(first, second, noise(rng, wavelength=0.4))
+    return Material(first, _darker(first, 0.9), noise(rng, wavelength=0.4))
 
 
 def metal(rng: np.random.Generator) -> Material:
@@ -79,7 +79,7 @@ def metal(rng: np.random.Generator) -> Material:
 
 def hard(rng: np.random.Generator) -> Material:
     """Something to build with."""
-    return rng.choice([wood, paint, metal], p=[0.6, 0.25, 0.15])(rng)
+    return [wood, paint, metal][rng.choice(3, p=[0.6, 0.25, 0.15])](rng)
 
 
 def noise(rng: np.random.Generator, wavelength: float) -> Pattern:
@@ -113,5 +113,10 @@ def _bands(rng: np.random.Generator, axes: list[int]) -> Pattern:
     return pattern
 
 
-def _lively_colour(rng: np.random.Generator) -> tuple[float, float, float]:
+def _lively_colour(rng: np.random.Generator) -> Colour:
     return colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.25, 0.85), rng.uniform(0.4, 0.95))
+
+
+def _darker(colour: Colour, share: float) -> Colour:
+    red, green, blue = colour
+    return share * red, share * green, share * blue

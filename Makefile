@@ -1,0 +1,29 @@
+# `make demo`: install, train on the embedded furniture, make meshes, score them, show where to look.
+# `make test`: install, then lint, types and tests.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+CONFIG ?= configs/dvr_ShapeNet.yaml
+RUN := out/dvr_ShapeNet
+
+.PHONY: demo test clean
+
+$(VENV)/installed: requirements.txt setup.py
+	$(PYTHON) -m venv "$(VENV)"
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch "$@"
+
+demo: $(VENV)/installed
+	"$(PY)" scripts/train.py $(CONFIG)
+	"$(PY)" scripts/generate_mesh.py $(RUN)
+	"$(PY)" scripts/evaluate.py $(RUN) --baselines
+	"$(PY)" scripts/render.py $(RUN) --contact-sheet
+	@echo "curves and pictures: $(VENV)/bin/tensorboard --logdir out"
+
+test: $(VENV)/installed
+	"$(PY)" -m ruff check .
+	"$(PY)" -m mypy
+	"$(PY)" -m pytest
+
+clean:
+	rm -rf "$(VENV)" out data/furniture

@@ -1,0 +1,158 @@
+"""Scores of a trained model: volumes, meshes and pictures, beside trivial baselines."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.data.collection import ObjectEntry, read_surface_points
+from common.errors import UserError
+from common.meshes.files import load_mesh
+from common.meshes.mesh import Mesh, transform_mesh
+from common.meshes.metrics import (
+    compare_points,
+    compare_to_points,
+    failed_metrics,
+    volumetric_iou,
+)
+from common.rendering.image_metrics import mask_iou, psnr, ssim
+from dvr.baselines import (
+    mean_shape,
+    nearest_by_colour,
+    nearest_by_silhouette,
+    read_volume,
+)
+from dvr.data import LearntObject, Objects
+from dvr.model import DVRModel
+from dvr.pictures import object_condition, render_view
+
+Scores = dict[str, float]
+
+
+def evaluate_objects(
+    model: DVRModel,
+    objects: Objects,
+    meshes: Path,
+    extension: str,
+    device: torch.device,
+    views_each: int,
+    seed: int,
+    progress: Callable[[], None],
+) -> list[dict]:
+    """Scores of every object, each reconstructed from its first input picture.
+
+    Geometry is compared where the collection has the truth (points.npz, pointcloud.npz); a mesh
+    that is missing or empty counts as a failure. Pictures are compared at ``views_each`` views
+    spread over those of the object.
+    """
+    items = []
+    for index, entry in enumerate(objects.entries):
+        item: dict[str, Any] = {"name": entry.name, "category": entry.category_name}
+        condition = object_condition(model, objects, index, device)
+        if (volume := read_volume(entry)) is not None:
+            with torch.no_grad():
+                points = torch.from_numpy(volume.points).to(device)
+                inside = torch.cat([model.level(condition)(p) < 0 for p in points.split(65536)])
+            item["volumetric_iou"] = volumetric_iou(inside.cpu().numpy(), volume.inside)
+        if (surface := read_surface_points(entry)) is not None:
+            path = meshes / entry.category / f"{entry.name}.{extension}"
+            mesh, problem = _mesh_in_object_frame(path, objects[index])
+            item |= {"mesh_problem": problem} if problem else {}
+            item |= compare_to_points(mesh, *surface, seed=seed) if mesh else failed_metrics()
+        item |= picture_scores(model, condition, objects[index], views_each)
+        items.append(item)
+        progress()
+    return items
+
+
+def _mesh_in_object_frame(path: Path, item: LearntObject) -> tuple[Mesh | None, str | None]:
+    try:
+        mesh = load_mesh(path)
+    except UserError as error:
+        return None, str(error)
+    object_from_world = np.linalg.inv(item.views.world_from_object.double().numpy())
+    return transform_mesh(mesh, object_from_world), None
+
+
+def picture_scores(
+    model: DVRModel, condition: torch.Tensor, item: LearntObject, views_each: int
+) -> Scores:
+    """PSNR inside the mask (misses count as white) and over all, SSIM and mask IoU of renderings."""
+    count = len(item.views)
+    chosen = np.linspace(0, count - 1, min(views_each, count)).round().astype(int)
+    scores: dict[str, list[float]] = {"psnr": [], "psnr_whole": [], "ssim": [], "mask_iou": []}
+    for view in chosen:
+        if not item.views.masks[view].any():
+            continue  # nothing of the object to compare there
+        picture = render_view(model, condition, item.views.cameras, int(view))
+        true = item.views.images[view].float() / 255
+        mask = item.views.masks[view]
+        true = torch.where(mask[..., None], true, 1.0)
+        scores["psnr"].append(float(psnr(picture.colour[None], true[None], mask[None])))
+        scores["psnr_whole"].append(float(psnr(picture.colour[None], true[None])))
+        scores["ssim"].append(float(ssim(picture.colour[None], true[None])))
+        scores["mask_iou"].append(float(mask_iou(picture.mask[None], mask[None])))
+    return {name: float(np.mean(values)) for name, values in scores.items() if values}
+
+
+def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str, Scores]:
+    """Retrieval by silhouette and by colour, and the mean shape, on the same inputs and truth."""
+    pictures = [objects[i].inputs for i in range(len(objects))]
+    if any(inputs is None for inputs in pictures):
+        return {}
+    queries = torch.stack([inputs[0] for inputs in pictures]).float() / 255  # type: ignore[index]
+    retrieved = {
+        "retrieval_silhouette": nearest_by_silhouette(queries, training),
+        "retrieval_colour": nearest_by_colour(queries, training),
+    }
+    scores = {
+        name: mean_scores(
+            [
+                _compare_objects(entry, training.entries[k], seed)
+                for entry, k in zip(objects.entries, found, strict=True)
+            ]
+        )
+        for name, found in retrieved.items()
+    }
+    mean = mean_shape(training.entries)
+    mesh = mean.mesh()
+    rows = []
+    for entry in objects.entries:
+        row = {}
+        if (volume := read_volume(entry)) is not None:
+            row["volumetric_iou"] = volumetric_iou(mean.at(volume.points), volume.inside)
+        if (surface := read_surface_points(entry)) is not None:
+            row |= compare_to_points(mesh, *surface, seed=seed)
+        rows.append(row)
+    return scores | {"mean_shape": mean_scores(rows)}
+
+
+def _compare_objects(entry: ObjectEntry, other: ObjectEntry, seed: int) -> Scores:
+    """Scores of another object's truth taken as the reconstruction."""
+    scores: Scores = {}
+    volume, guess = read_volume(entry), read_volume(other)
+    if volume is not None and guess is not None:
+        scores["volumetric_iou"] = volumetric_iou(guess.at(volume.points), volume.inside)
+    surface, taken = read_surface_points(entry), read_surface_points(other)
+    if surface is not None and taken is not None:
+        scores |= compare_points(*taken, *surface)
+    return scores
+
+
+def mean_scores(items: list[dict]) -> Scores:
+    """The mean of every number, over the items that have it (failed meshes have the worst)."""
+    names = [k for k, v in (items[0] if items else {}).items() if isinstance(v, float)]
+    return {
+        name: float(np.nanmean([item[name] for item in items if name in item])) for name in names
+    }
+
+
+def scores_by_category(items: list[dict]) -> dict[str, Scores]:
+    """Mean scores of each category."""
+    categories = sorted({item["category"] for item in items})
+    return {
+        category: mean_scores([item for item in items if item["category"] == category])
+        for category in categories
+    }

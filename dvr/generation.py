@@ -1,0 +1,103 @@
+"""Coloured meshes from a trained model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from common.data.images import list_images, read_input_image
+from common.meshes.extract import extract_mesh
+from common.meshes.mesh import Mesh, simplify_mesh
+from common.meshes.refine import refine_mesh
+from dvr.config import GenerationConfig
+from dvr.data import Objects
+from dvr.model import DVRModel, images_to_input
+from dvr.pictures import field_normals, object_condition
+
+CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to make a mesh of: where the file goes, the field's condition, and its frame."""
+
+    category: str
+    name: str
+    condition: Float[Tensor, "blocks 1 hidden"]
+    world_from_object: Float[np.ndarray, "4 4"]
+
+
+def make_mesh(
+    model: DVRModel,
+    condition: Float[Tensor, "blocks 1 hidden"],
+    config: GenerationConfig,
+    progress: Callable[[int], None] | None = None,
+) -> Mesh:
+    """The surface of one object in its own frame, refined, simplified and coloured as configured.
+
+    Empty where the field has no surface in the cube.
+    """
+    half, device = 0.5, condition.device
+    level = model.level(condition)
+    with torch.no_grad():
+        mesh = extract_mesh(
+            level,
+            (-half, -half, -half),
+            (half, half, half),
+            config.resolution,
+            min(config.coarse_resolution, config.resolution),
+            chunk=CHUNK,
+            device=device,
+            progress=progress,
+        ).mesh
+    if mesh.empty:
+        return mesh
+    if config.faces is not None:
+        mesh = simplify_mesh(mesh, config.faces)
+    if config.refinement_steps:
+        # After simplifying: fewer faces to evaluate, and the field mends what collapsing edges moved.
+        mesh = refine_mesh(mesh, level, steps=config.refinement_steps, chunk=CHUNK, device=device)
+    points = torch.from_numpy(mesh.vertices).float().to(device)
+    normals = torch.cat(
+        [field_normals(model, condition, some) for some in points.split(CHUNK)]
+    )
+    colours = vertex_colours(model, condition, points) if model.config.model.colour else None
+    return replace(mesh, colours=colours, normals=normals.cpu().numpy())
+
+
+@torch.no_grad()
+def vertex_colours(
+    model: DVRModel,
+    condition: Float[Tensor, "blocks 1 hidden"],
+    points: Float[Tensor, "N 3"],
+) -> UInt8[np.ndarray, "N 3"]:
+    """The texture field at points, as 8-bit RGB."""
+    colour = torch.cat([model.decoder.colour(some, condition) for some in points.split(CHUNK)])
+    return (colour * 255).round().to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def subjects_of(model: DVRModel, objects: Objects, device: torch.device) -> Iterator[Subject]:
+    """Every object of a split, seen through its first input picture."""
+    for index, entry in enumerate(objects.entries):
+        world = objects[index].views.world_from_object.numpy()
+        condition = object_condition(model, objects, index, device)
+        yield Subject(entry.category, entry.name, condition, world)
+
+
+@torch.no_grad()
+def subjects_in_folder(
+    model: DVRModel, folder: Path, device: torch.device
+) -> Iterator[Subject]:
+    """One's own pictures: every jpg and png of a flat folder."""
+    size = model.config.data.input.size
+    for file in list_images(folder):
+        image = torch.from_numpy(read_input_image(file, size))[None]
+        condition = model.condition(
+            images_to_input(image).to(device), torch.zeros(1, dtype=torch.long, device=device)
+        )
+        yield Subject("images", file.stem, condition, np.eye(4, dtype=np.float32))
