@@ -121,7 +121,7 @@ def decompose_projection(projection: np.ndarray) -> tuple[np.ndarray, np.ndarray
     projection = np.asarray(projection, dtype=np.float64)
     matrix = projection[:3, :3]
     determinant = np.linalg.det(matrix)
-    if not np.isfinite(determinant) or abs(determinant) < 1e-12 * max(np.abs(matrix).max(), 1e-300) ** 3:
+    if not np.isfinite(determinant) or abs(determinant) <= 1e-12 * np.abs(matrix).max() ** 3:
         raise ValueError("the left 3x3 block of the projection is singular")
     # det(K R) > 0 for a camera that looks along +z with right-handed axes.
     sign = np.sign(determinant)

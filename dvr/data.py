@@ -1,7 +1,7 @@
 """From a configuration to the objects that are learnt, and from a step's number to its batch."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from common.data.collection import (
     read_input_images,
     read_views,
 )
+from common.data.hull import visual_hull_depth
+from common.data.images import fit_to_square
 from common.data.scene import read_scene, scene_kind
 from common.data.supervision import Draw, Supervision, draw_supervision
 from common.data.views import Views
@@ -76,11 +78,8 @@ class Objects:
     def _read(self, entry: ObjectEntry) -> LearntObject:
         data, losses = self.config.data, self.config.losses
         if self._scene:
-            views, _ = read_scene(entry.folder, frame="cube")
-            if data.image_size is not None:
-                views = views.resized(data.image_size)
-            return LearntObject(hold_out(views, data.holdout_every, self._held_out), None)
-        near_hull = self.config.supervision.occupancy_points == "hull" or losses.hull > 0
+            return LearntObject(self._scene_views(entry.folder), None)
+        near_hull = self._near_hull
         has_hull = (entry.folder / self.folders.hull_depth).is_dir()
         views = read_views(
             entry,
@@ -93,12 +92,40 @@ class Objects:
         )
         inputs = None
         if self.config.model.encoder.kind not in ("none", "embedding"):
-            inputs = read_input_images(entry, self.folders, data.input.size)
+            inputs = self._inputs(entry, views)
             if data.input.views is not None:
                 inputs = inputs[list(data.input.views)]
         if self._single_object and data.holdout_every:
             views = hold_out(views, data.holdout_every, self._held_out)
         return LearntObject(views, inputs)
+
+    def _scene_views(self, path: Path) -> Views:
+        """Training or held-out views of a scene, with the depth of the training masks' hull."""
+        data = self.config.data
+        views, _ = read_scene(path, frame="cube")
+        if data.image_size is not None:
+            views = views.resized(data.image_size)
+        views = hold_out(views, data.holdout_every, self._held_out)
+        if self._held_out or not self._near_hull:
+            return views
+        return replace(views, hull_depth=visual_hull_depth(views.masks, views.cameras))
+
+    @property
+    def _near_hull(self) -> bool:
+        """Whether the depth of the masks' visual hull is asked for."""
+        return self.config.supervision.occupancy_points == "hull" or self.config.losses.hull > 0
+
+    def _inputs(self, entry: ObjectEntry, views: Views) -> UInt8[Tensor, "I s s 3"]:
+        """All input pictures; those that are the supervision's are not decoded twice."""
+        data = self.config.data
+        whole = data.views is None and not data.ignore_views and data.image_size is None
+        if not whole or self.folders.input != self.folders.image:
+            return read_input_images(entry, self.folders, data.input.size)
+        size = data.input.size
+        if views.images.shape[1:3] == (size, size):
+            return views.images
+        fitted = [fit_to_square(image, size) for image in views.images.numpy()]
+        return torch.from_numpy(np.stack(fitted))
 
     @property
     def _single_object(self) -> bool:

@@ -74,10 +74,10 @@ class OccupancyTextureField(nn.Module):
         points of the cube [-0.5, 0.5]^3 drawn densest near its surface. ``slope`` is in logits per
         unit length.
         """
-        uniform = torch.rand(4096, 3, generator=generator) - 0.5
+        uniform = torch.rand(2048, 3, generator=generator) - 0.5
         shell = torch.nn.functional.normalize(
-            torch.randn(4096, 3, generator=generator), dim=-1
-        ) * (radius + 0.05 * torch.randn(4096, 1, generator=generator))
+            torch.randn(8192, 3, generator=generator), dim=-1
+        ) * (radius + 0.05 * torch.randn(8192, 1, generator=generator))
         points = torch.cat([uniform, shell]).to(self.fc_p.weight)
         target = slope * (radius - points.norm(dim=-1))
         code = torch.zeros(1, self.code).to(points)

@@ -49,7 +49,7 @@ def main() -> None:
 def _render(
     chosen: list[MeshSource], before: int, out: Path, settings: Settings, workers: int
 ) -> list[MeshSource]:
-    """Render with a progress bar, or a line an object where nobody watches; returns the failures."""
+    """Render with a progress bar, or a line an object if nobody watches; returns the failures."""
     skipped = []
     progress = tqdm(
         total=len(chosen), initial=before, unit="object", disable=not sys.stderr.isatty()

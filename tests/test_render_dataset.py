@@ -107,6 +107,14 @@ def test_broken_meshes_are_refused(tmp_path, name, text, message):
         read_parts(tmp_path / name)
 
 
+def test_triangles_without_area_are_left_out(tmp_path):
+    (tmp_path / "a.obj").write_text(
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0.5 1e-14 0\nf 1 2 3\nf 1 2 4\nf 1 1 3\n"
+    )
+    (part,) = read_parts(tmp_path / "a.obj")
+    assert len(part.corners) == 1
+
+
 def test_scene_transforms_are_applied_and_the_object_fills_the_cube(tmp_path):
     scene = trimesh.Scene()
     box = trimesh.creation.box((1, 2, 3))

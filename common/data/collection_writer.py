@@ -28,6 +28,16 @@ class ObjectRecord:
     occupancies: Bool[np.ndarray, "M"]
 
 
+def volume_points(count: int) -> Float[np.ndarray, "N 3"]:
+    """Uniform points of the cube [-0.5, 0.5]^3, as float16 stores them.
+
+    They are the same for every object, so that the occupancies of two objects compare point by
+    point.
+    """
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (count, 3))
+    return points.astype(np.float16).astype(np.float32)
+
+
 def write_object(folder: Path, record: ObjectRecord) -> None:
     """Write one object's folder, all or nothing.
 
@@ -46,7 +56,7 @@ def write_object(folder: Path, record: ObjectRecord) -> None:
         Image.fromarray(mask).save(partial / "mask" / f"{name}.png")
         write_exr(partial / "depth" / f"{name}.exr", record.depth[view])
         write_exr(partial / "visual_hull_depth" / f"{name}.exr", record.hull_depth[view])
-    np.savez(partial / "cameras.npz", **camera_matrices(record.cameras))
+    np.savez(partial / "cameras.npz", **camera_matrices(record.cameras))  # type: ignore[arg-type]
     np.savez(partial / "pointcloud.npz", points=record.surface_points,
              normals=record.surface_normals)
     np.savez(partial / "points.npz", points=record.points, occupancies=record.occupancies)

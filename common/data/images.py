@@ -67,7 +67,14 @@ def read_input_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """
     if size < 1:
         raise UserError(f"input image size {size}: must be at least 1 pixel")
-    image = Image.fromarray(_on_white(ImageOps.exif_transpose(_open(Path(path)))))
+    return fit_to_square(_on_white(ImageOps.exif_transpose(_open(Path(path)))), size)
+
+
+def fit_to_square(
+    picture: UInt8[np.ndarray, "H W 3"], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """A picture padded with white to a centred square, then resized."""
+    image = Image.fromarray(picture)
     side = max(image.size)
     square = Image.new("RGB", (side, side), "white")
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

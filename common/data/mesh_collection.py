@@ -21,6 +21,7 @@ import yaml
 
 from common.data.collection_writer import (
     ObjectRecord,
+    volume_points,
     write_metadata,
     write_object,
     write_splits,
@@ -133,7 +134,7 @@ def render_object(source: MeshSource, out: Path, settings: Settings) -> None:
     if not masks.any(axis=(1, 2)).all():
         raise UserError(f"{source.path}: falls between the pixels in some view; raise --size")
     surface_points, surface_normals = visible_surface(shape, SURFACE_POINTS, rng)
-    points = rng.uniform(-0.5, 0.5, (VOLUME_POINTS, 3)).astype(np.float32)
+    points = volume_points(VOLUME_POINTS)
     record = ObjectRecord(
         images=render_images(
             parts, cameras, settings.samples, settings.gloss, int(rng.integers(2**24))
@@ -163,6 +164,8 @@ def close_collection(sources: list[MeshSource], out: Path, holdout_every: int) -
     credits = {}
     for category in sorted({source.category for source in sources}):
         finished = {path.parent.name for path in (out / category).glob(f"*/{FINISHED}")}
+        if not finished:
+            continue
         # Failed and postponed objects keep their place in the count, so that no object changes
         # sides when they are added.
         known = finished | {source.name for source in sources if source.category == category}

@@ -20,6 +20,7 @@ from common.errors import UserError
 SUFFIXES = (".obj", ".ply", ".glb", ".gltf", ".stl", ".off")
 # The rest of the cube's side is padding, so that no surface touches the border of a marched volume.
 LONGEST_SIDE = 0.9
+SLIVER = 1e-12  # the least area of a triangle, over the square of the object's side
 GREY = (0.6, 0.6, 0.6)
 
 
@@ -68,8 +69,8 @@ def find_objects(mesh_dir: Path, category: str | None = None) -> list[MeshSource
 def read_parts(path: Path) -> list[Part]:
     """Every triangle of a mesh file with the file's own scene transforms applied, in file units.
 
-    Triangles without area are left out. Raises UserError where the file cannot be read, is not
-    finite, or holds no triangle.
+    Triangles without area (SLIVER) are left out. Raises UserError where the file cannot be read,
+    is not finite, or holds no triangle.
     """
     try:
         scene = trimesh.load_scene(path, process=False)
@@ -81,12 +82,11 @@ def read_parts(path: Path) -> list[Part]:
         geometry = scene.geometry[name]
         if isinstance(geometry, trimesh.Trimesh):
             parts.append(_part(geometry, transform))
-    parts = [_without_slivers(part) for part in parts]
-    parts = [part for part in parts if len(part.corners)]
-    if not parts:
-        raise UserError(f"{path}: holds no triangle with an area")
     if not all(np.isfinite(part.corners).all() for part in parts):
         raise UserError(f"{path}: has vertices that are not finite numbers")
+    parts = _without_slivers(parts)
+    if not parts:
+        raise UserError(f"{path}: holds no triangle with an area")
     return parts
 
 
@@ -217,13 +217,20 @@ def _texture(material) -> UInt8[np.ndarray, "h w 3"] | None:
     return texture
 
 
-def _without_slivers(part: Part) -> Part:
+def _without_slivers(parts: list[Part]) -> list[Part]:
+    if not parts:
+        return []
+    corners = np.concatenate([part.corners.reshape(-1, 3) for part in parts])
+    least = SLIVER * np.ptp(corners, axis=0).max() ** 2
+    return [part for part in (_larger_than(part, least) for part in parts) if len(part.corners)]
+
+
+def _larger_than(part: Part, least: float) -> Part:
     edges = part.corners[:, 1:] - part.corners[:, :1]
-    keep = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) != 0
-    return Part(
-        part.corners[keep],
-        None if part.uv is None else part.uv[keep],
-        part.texture,
-        None if part.colours is None else part.colours[keep],
-        part.colour,
+    keep = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2 > least
+    return replace(
+        part,
+        corners=part.corners[keep],
+        uv=None if part.uv is None else part.uv[keep],
+        colours=None if part.colours is None else part.colours[keep],
     )

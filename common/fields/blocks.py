@@ -27,12 +27,12 @@ class PositionalEncoding(nn.Module):
     def __init__(self, frequencies: int) -> None:
         super().__init__()
         self.out_features = 3 + 6 * frequencies
-        bands = torch.pi * 2.0 ** torch.arange(frequencies)
-        self.register_buffer("bands", bands, persistent=False)
+        self.frequencies = frequencies
 
     def forward(self, x: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n features"]:
         """The encoding; with no frequencies, the points themselves."""
-        if len(self.bands) == 0:
+        if self.frequencies == 0:
             return x
-        angles = (x[..., None, :] * self.bands[:, None]).flatten(-2)
+        bands = torch.pi * 2.0 ** torch.arange(self.frequencies, device=x.device, dtype=x.dtype)
+        angles = (x[..., None, :] * bands[:, None]).flatten(-2)
         return torch.cat([x, angles.sin(), angles.cos()], dim=-1)

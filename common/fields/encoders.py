@@ -129,14 +129,11 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         self.features = ResNetFeatures(kind, width)
         self.fc = nn.Linear(self.features.out_features, code)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer(
-            "deviation", torch.tensor(IMAGENET_DEVIATION)[:, None, None], persistent=False
-        )
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
         """Codes of RGB images in [0, 1]."""
-        return self.fc(self.features((image - self.mean) / self.deviation))
+        mean, deviation = image.new_tensor([IMAGENET_MEAN, IMAGENET_DEVIATION])[..., None, None]
+        return self.fc(self.features((image - mean) / deviation))
 
     def load_imagenet(self, path: Path) -> None:
         """Take ImageNet weights from a torchvision .pth file; its classifier is left out.

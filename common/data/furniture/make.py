@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from common.data.collection_writer import (
     ObjectRecord,
+    volume_points,
     write_metadata,
     write_object,
     write_splits,
@@ -32,7 +33,7 @@ from common.data.sphere_tracer import step_grid
 from common.errors import UserError
 
 KINDS = {"chair": chair, "table": table, "sofa": sofa, "lamp": lamp, "cabinet": cabinet, "bed": bed}
-VERSION = 1  # raise it whenever the same seed would give other files
+VERSION = 2  # raise it whenever the same seed would give other files
 GRID_HALF = 0.52  # the object's cube and a little air around it
 
 
@@ -124,7 +125,7 @@ def make_record(origin: Origin, kind: str, index: int) -> ObjectRecord:
     grid = step_grid(piece.distance, GRID_HALF)
     images, masks, depth = photograph(piece, grid, cameras)
     surface, normals = surface_samples(piece, grid, rng, origin.surface_points)
-    points, inside = occupancies(piece, rng, origin.points)
+    points = volume_points(origin.points)
     return ObjectRecord(
         images=images.numpy(),
         masks=masks.numpy(),
@@ -133,8 +134,8 @@ def make_record(origin: Origin, kind: str, index: int) -> ObjectRecord:
         cameras=cameras,
         surface_points=surface.numpy(),
         surface_normals=normals.numpy(),
-        points=points.numpy(),
-        occupancies=inside.numpy(),
+        points=points,
+        occupancies=occupancies(piece, points).numpy(),
     )
 
 

@@ -9,12 +9,9 @@ from common.data.furniture.piece import Piece
 from common.data.sphere_tracer import StepGrid, surface_normals
 
 
-def occupancies(
-    piece: Piece, rng: np.random.Generator, count: int
-) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, "N"]]:
-    """Uniform points of [-0.5, 0.5]^3, as float16 stores them, and whether they are inside."""
-    points = torch.from_numpy(rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float16))
-    return points, piece.distance(points.float()) < 0
+def occupancies(piece: Piece, points: Float[np.ndarray, "N 3"]) -> Bool[Tensor, "N"]:
+    """Whether points of the object frame are inside."""
+    return piece.distance(torch.from_numpy(points)) < 0
 
 
 def surface_samples(
