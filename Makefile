@@ -13,6 +13,10 @@ $(VENV)/installed: requirements.txt setup.py
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch "$@"
 
+$(VENV)/installed-render: $(VENV)/installed requirements-render.txt
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements-render.txt
+	touch "$@"
+
 demo: $(VENV)/installed
 	"$(PY)" scripts/train.py $(CONFIG)
 	"$(PY)" scripts/generate_mesh.py $(RUN)
@@ -20,7 +24,7 @@ demo: $(VENV)/installed
 	"$(PY)" scripts/render.py $(RUN) --contact-sheet
 	@echo "curves and pictures: $(VENV)/bin/tensorboard --logdir out"
 
-test: $(VENV)/installed
+test: $(VENV)/installed-render
 	"$(PY)" -m ruff check .
 	"$(PY)" -m mypy
 	"$(PY)" -m pytest

@@ -119,7 +119,7 @@ def validate(model: type[T], content: dict[str, Any], source: str) -> T:
 def _problem(model: type[Section], item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "the configuration"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(key_names(model)), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key, key_names(model), n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else "train.py --help-config lists the keys"
         return f"unknown key '{key}' ({hint})"
     if item["type"] == "missing":
@@ -131,10 +131,10 @@ def _problem(model: type[Section], item: Any) -> str:
     return f"'{key}': {message}, got {item['input']!r}"
 
 
-def key_names(model: type[BaseModel]) -> Iterator[str]:
-    """Every dotted key that a configuration may set."""
-    for key, _, _ in describe(model):
-        yield key
+def key_names(model: type[BaseModel]) -> list[str]:
+    """Every dotted key that a configuration may set, sections too."""
+    keys = [key.split(".") for key, _, _ in describe(model)]
+    return list({".".join(key[:depth]): None for key in keys for depth in range(1, len(key) + 1)})
 
 
 def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -3,7 +3,6 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from common.config import Section, TrainingConfig
 
@@ -86,7 +85,7 @@ class ModelConfig(Section):
     encoder: EncoderConfig = EncoderConfig()
 
     @model_validator(mode="after")
-    def _code_fits_encoder(self) -> Self:
+    def _code_fits_encoder(self) -> "ModelConfig":
         if (self.encoder.kind == "none") != (self.code == 0):
             raise ValueError("encoder.kind none goes with code: 0, and any other with a code")
         if self.encoder.weights and not self.encoder.kind.startswith("resnet"):
@@ -110,7 +109,7 @@ class MarchConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _schedule_increases(self) -> Self:
+    def _schedule_increases(self) -> "MarchConfig":
         starts = [start for start, _ in self.samples]
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError("samples must start at iteration 0 and have increasing iterations")
@@ -159,6 +158,16 @@ class GenerationConfig(Section):
     faces: int | None = Field(None, ge=4, description="simplify to this many faces; null: keep all")
     extension: Literal["ply", "obj", "glb", "off"] = Field("ply", description="mesh file format")
 
+    @model_validator(mode="after")
+    def _grids_are_nested(self) -> "GenerationConfig":
+        ratio, rest = divmod(self.resolution, min(self.coarse_resolution, self.resolution))
+        if rest or ratio & (ratio - 1):
+            raise ValueError(
+                f"resolution {self.resolution} must be coarse_resolution "
+                f"({self.coarse_resolution}) times a power of two"
+            )
+        return self
+
 
 class DVRConfig(Section):
     """A Differentiable Volumetric Rendering experiment."""
@@ -173,10 +182,12 @@ class DVRConfig(Section):
     generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")
-    def _terms_fit(self) -> Self:
+    def _terms_fit(self) -> "DVRConfig":
         losses, supervision = self.losses, self.supervision
         if not any(losses.model_dump().values()):
             raise ValueError("every loss has weight 0; give at least one term a weight")
+        if self.model.encoder.kind == "simple" and self.data.input.size < 63:
+            raise ValueError("model.encoder.kind simple needs data.input.size of at least 63 pixels")
         if losses.rgb and not self.model.colour:
             raise ValueError("losses.rgb needs model.colour: true")
         if losses.image_gradient and not (supervision.patch > 1 and self.model.colour):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from common.data.collection import (
     CollectionFolders,
     ObjectEntry,
+    choose_views,
     list_objects,
     read_input_images,
     read_views,
@@ -22,6 +23,7 @@ from common.data.images import fit_to_square
 from common.data.scene import read_scene, scene_kind
 from common.data.supervision import Draw, Supervision, draw_supervision
 from common.data.views import Views
+from common.errors import UserError
 from dvr.config import DataConfig, DVRConfig
 from dvr.model import Batch, images_to_input
 
@@ -48,7 +50,7 @@ class Objects:
     """The objects of one split, read when first used and kept up to a budget of memory."""
 
     def __init__(self, config: DVRConfig, split: str | None, held_out: bool = False) -> None:
-        self.config = config
+        self.config, self.split = config, split
         self._held_out = held_out
         self._cache: OrderedDict[int, LearntObject] = OrderedDict()
         self._scene = scene_kind(Path(config.data.path)) != "collection"
@@ -57,6 +59,7 @@ class Objects:
             if self._scene
             else list_objects(Path(config.data.path), split, _optional_list(config.data.categories))
         )
+        self._check_encoder()
         self.folders = collection_folders(config.data, self.entries[0])
 
     def __len__(self) -> int:
@@ -68,12 +71,30 @@ class Objects:
             self._cache.move_to_end(index)
             return self._cache[index]
         item = self._read(self.entries[index])
+        self._check_patch(item.views)
         self._cache[index] = item
         while sum(kept.bytes for kept in self._cache.values()) > self.config.data.cache_gb * 2**30:
             if len(self._cache) == 1:
                 break
             self._cache.popitem(last=False)
         return item
+
+    def _check_encoder(self) -> None:
+        data, kind = self.config.data, self.config.model.encoder.kind
+        if self._scene and kind not in ("none", "embedding"):
+            raise UserError(
+                f"{data.path}: a scene is one object, without input pictures for the encoder "
+                f"'{kind}'; set model.encoder.kind to none and model.code to 0, or data.path to a "
+                "collection"
+            )
+        if kind == "embedding" and not self._scene:
+            categories = _optional_list(data.categories)
+            if self.entries != list_objects(Path(data.path), data.train_split, categories):
+                raise UserError(
+                    f"{data.path}: model.encoder.kind embedding has codes for the objects of "
+                    f"data.train_split ({data.train_split}) alone; set data.val_split, "
+                    "data.test_split and --split to the same, or choose an image encoder"
+                )
 
     def _read(self, entry: ObjectEntry) -> LearntObject:
         data, losses = self.config.data, self.config.losses
@@ -94,15 +115,31 @@ class Objects:
         if self.config.model.encoder.kind not in ("none", "embedding"):
             inputs = self._inputs(entry, views)
             if data.input.views is not None:
+                if not all(0 <= view < len(inputs) for view in data.input.views):
+                    raise UserError(
+                        f"{entry.folder}: data.input.views is {list(data.input.views)} but there "
+                        f"are {len(inputs)} input pictures, 0 to {len(inputs) - 1}; choose of them"
+                    )
                 inputs = inputs[list(data.input.views)]
-        if self._single_object and data.holdout_every:
+        if self.single and data.holdout_every:
             views = hold_out(views, data.holdout_every, self._held_out)
         return LearntObject(views, inputs)
+
+    def _check_patch(self, views: Views) -> None:
+        patch, size = self.config.supervision.patch, views.masks.shape[1:]
+        if patch > min(size):
+            raise UserError(
+                f"{self.config.data.path}: supervision.patch is {patch} but the pictures have "
+                f"{size[1]} x {size[0]} pixels; set it to {min(size)} or less"
+            )
 
     def _scene_views(self, path: Path) -> Views:
         """Training or held-out views of a scene, with the depth of the training masks' hull."""
         data = self.config.data
         views, _ = read_scene(path, frame="cube")
+        if data.views is not None or data.ignore_views:
+            wanted = _optional_list(data.views)
+            views = views[choose_views(path, len(views), wanted, data.ignore_views)]
         if data.image_size is not None:
             views = views.resized(data.image_size)
         views = hold_out(views, data.holdout_every, self._held_out)
@@ -128,8 +165,10 @@ class Objects:
         return torch.from_numpy(np.stack(fitted))
 
     @property
-    def _single_object(self) -> bool:
-        return len(self.entries) == 1 and self.config.model.encoder.kind == "none"
+    def single(self) -> bool:
+        """Whether these are the views of one object, some of them held out from training."""
+        alone = len(self.entries) == 1 and self.config.model.encoder.kind == "none"
+        return self._scene or alone
 
 
 def collection_folders(data: DataConfig, example: ObjectEntry) -> CollectionFolders:
@@ -148,6 +187,11 @@ def hold_out(views: Views, every: int, held_out: bool) -> Views:
     if every == 0:
         return views
     kept = index % every == 0
+    if kept.all():
+        raise UserError(
+            f"data.holdout_every: {every} keeps all of the {len(index)} views from training; "
+            "set it to 0 or to a larger number, or add views"
+        )
     return views[index[kept if held_out else ~kept]]
 
 

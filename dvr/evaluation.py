@@ -17,7 +17,7 @@ from common.meshes.metrics import (
     failed_metrics,
     volumetric_iou,
 )
-from common.rendering.image_metrics import mask_iou, psnr, ssim
+from common.rendering.image_metrics import WINDOW, mask_iou, psnr, ssim
 from dvr.baselines import (
     mean_shape,
     nearest_by_colour,
@@ -29,6 +29,7 @@ from dvr.model import DVRModel
 from dvr.pictures import object_condition, render_view
 
 Scores = dict[str, float]
+PICTURE_SCORES = ("psnr", "psnr_whole", "ssim", "mask_iou")
 
 
 def evaluate_objects(
@@ -82,7 +83,7 @@ def picture_scores(
     """PSNR inside the mask (misses count as white) and over all, SSIM and mask IoU of renderings."""
     count = len(item.views)
     chosen = np.linspace(0, count - 1, min(views_each, count)).round().astype(int)
-    scores: dict[str, list[float]] = {"psnr": [], "psnr_whole": [], "ssim": [], "mask_iou": []}
+    scores: dict[str, list[float]] = {name: [] for name in PICTURE_SCORES}
     for view in chosen:
         if not item.views.masks[view].any():
             continue  # nothing of the object to compare there
@@ -92,9 +93,20 @@ def picture_scores(
         true = torch.where(mask[..., None], true, 1.0)
         scores["psnr"].append(float(psnr(picture.colour[None], true[None], mask[None])))
         scores["psnr_whole"].append(float(psnr(picture.colour[None], true[None])))
-        scores["ssim"].append(float(ssim(picture.colour[None], true[None])))
+        if min(mask.shape) >= WINDOW:
+            scores["ssim"].append(float(ssim(picture.colour[None], true[None])))
         scores["mask_iou"].append(float(mask_iou(picture.mask[None], mask[None])))
     return {name: float(np.mean(values)) for name, values in scores.items() if values}
+
+
+def training_view_scores(
+    model: DVRModel, objects: Objects, device: torch.device, views_each: int
+) -> Scores:
+    """Picture scores at the views that a single object was learnt from; none for a collection."""
+    if not objects.single:
+        return {}
+    seen = Objects(objects.config, objects.split)
+    return picture_scores(model, object_condition(model, seen, 0, device), seen[0], views_each)
 
 
 def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str, Scores]:
@@ -143,7 +155,7 @@ def _compare_objects(entry: ObjectEntry, other: ObjectEntry, seed: int) -> Score
 
 def mean_scores(items: list[dict]) -> Scores:
     """The mean of every number, over the items that have it (failed meshes have the worst)."""
-    names = [k for k, v in (items[0] if items else {}).items() if isinstance(v, float)]
+    names = dict.fromkeys(k for item in items for k, v in item.items() if isinstance(v, float))
     return {
         name: float(np.nanmean([item[name] for item in items if name in item])) for name in names
     }

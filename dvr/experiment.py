@@ -11,7 +11,7 @@ from common.config import apply_overrides, load_yaml, validate
 from common.data.furniture import make_furniture
 from common.errors import UserError
 from common.training.loop import train
-from common.training.processes import Process
+from common.training.processes import Process, wait_for_all
 from common.training.run_folder import (
     RunFolder,
     load_checkpoint,
@@ -42,11 +42,15 @@ def train_experiment(
             "processes; choose one that is"
         )
     config = with_data(config, process)
-    if process.leads:
-        _prepare_run(run, config, fresh)
     objects = Objects(config, config.data.train_split)
     validation = Objects(config, config.data.val_split, held_out=True)
     model = make_model(config, len(objects)).to(process.device)
+    # What is wrong with the data should be known before the run folder changes.
+    for split in (objects, validation):
+        split[0]
+    if process.leads:
+        _prepare_run(run, config, model, fresh)
+    wait_for_all(process)
     torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
     if process.leads:
         size = sum(parameter.numel() for parameter in model.parameters())
@@ -74,22 +78,22 @@ def with_data(config: DVRConfig, process: Process) -> DVRConfig:
     if process.leads:
         print(f"{SHAPENET} is not there: using the embedded furniture in {EMBEDDED}")
         make_furniture(EMBEDDED)
-    if process.count > 1:
-        torch.distributed.barrier()
+    wait_for_all(process)
     data = config.data.model_copy(update={"path": str(EMBEDDED)})
     return config.model_copy(update={"data": data})
 
 
-def _prepare_run(run: RunFolder, config: DVRConfig, fresh: bool) -> None:
+def _prepare_run(run: RunFolder, config: DVRConfig, model: DVRModel, fresh: bool) -> None:
     if fresh and (aside := run.keep_aside()):
         print(f"the old run is kept as {aside}")
-    if run.config.exists() and run.latest.exists():
-        old = read_run_config(run)
-        if old.model != config.model:
+    if run.latest.exists():
+        if run.config.exists() and read_run_config(run).model != config.model:
             raise UserError(
                 f"{run.path}: holds a run with another model (its config.yaml differs in 'model'); "
                 "choose another training.out_dir, or --fresh to keep it aside and start anew"
             )
+        # A checkpoint that cannot be continued is refused before anything is written.
+        load_model_state(model, load_checkpoint(run.latest)["model"], run.latest)
     versions = {"torch": str(torch.__version__), "numpy": np.__version__}
     write_yaml(run.config, {**config.model_dump(mode="json"), "versions": versions})
 
@@ -102,10 +106,11 @@ def read_run_config(run: RunFolder) -> DVRConfig:
         raise UserError(
             f"{run.path}: not a run folder (no config.yaml); name one made by scripts/train.py"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{run.config}: damaged; restore it or train again") from error
-    if isinstance(content, dict):
-        content.pop("versions", None)
+    if not isinstance(content, dict):
+        raise UserError(f"{run.config}: holds no settings; restore it or train again")
+    content.pop("versions", None)
     return validate(DVRConfig, content, str(run.config))
 
 
@@ -126,10 +131,14 @@ def load_run(
 ) -> tuple[DVRModel, DVRConfig, dict]:
     """A trained model in evaluation mode, its configuration, and the checkpoint's other numbers."""
     config = read_run_config(run)
+    # The checkpoint has what became of the ImageNet weights; their file may be gone.
+    encoder = config.model.encoder.model_copy(update={"weights": None})
+    bare = config.model.model_copy(update={"encoder": encoder})
     path = run.best if checkpoint == "best" and run.best.exists() else run.latest
     state = load_checkpoint(path, device)
     embedding = state["model"].get("encoder.embedding.weight")
-    model = make_model(config, 1 if embedding is None else len(embedding)).to(device)
+    objects = 1 if embedding is None else len(embedding)
+    model = make_model(config.model_copy(update={"model": bare}), objects).to(device)
     load_model_state(model, state["model"], path)
     model.eval()
     numbers = {key: state[key] for key in ("step", "seconds", "best")}

@@ -10,6 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common.data.images import list_images, read_input_image
+from common.errors import UserError
+from common.fields.encoders import EmbeddingEncoder
 from common.meshes.extract import extract_mesh
 from common.meshes.mesh import Mesh, simplify_mesh
 from common.meshes.refine import refine_mesh
@@ -93,7 +95,15 @@ def subjects_of(model: DVRModel, objects: Objects, device: torch.device) -> Iter
 def subjects_in_folder(
     model: DVRModel, folder: Path, device: torch.device
 ) -> Iterator[Subject]:
-    """One's own pictures: every jpg and png of a flat folder."""
+    """One's own pictures: every jpg and png of a flat folder.
+
+    Raises UserError where the model has no encoder to look at them.
+    """
+    if isinstance(model.encoder, EmbeddingEncoder | None):
+        raise UserError(
+            f"{folder}: this run's encoder ('{model.config.model.encoder.kind}') takes no "
+            "pictures; name a run that was trained with an image encoder, such as simple"
+        )
     size = model.config.data.input.size
     for file in list_images(folder):
         image = torch.from_numpy(read_input_image(file, size))[None]

@@ -106,7 +106,7 @@ def contact_sheet(
     many = len(objects) > 1
     picked = np.linspace(0, len(objects) - 1, min(SHEET_ROWS, len(objects))).round().astype(int)
     rows = []
-    for index in picked:
+    for index in picked.tolist():
         views, inputs = objects[index].views, objects[index].inputs
         views = views if views.masks.shape[1] <= 200 else views.resized(200)
         condition = object_condition(model, objects, index, device)

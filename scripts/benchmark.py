@@ -10,6 +10,7 @@ size (512 wide, 128 samples) and is fitted for a minute to a chair, so that it h
 """
 
 import argparse
+import ctypes
 import json
 import resource
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 
 from common.cameras import Cameras, Rays, look_at, pixel_grid
+from common.data.furniture.make import make_piece
 from common.errors import run_command
 from common.rendering.intervals import cube_intervals
 from common.rendering.march import Hits, RayLevel, Refinement, march, march_dense
@@ -32,6 +34,7 @@ from dvr.pictures import object_condition
 
 SAMPLES = 128
 REPEATS = 3
+CLEAR_PEAK = Path("/proc/self/clear_refs")  # Linux forgets a process's peak memory on writing 5
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", nargs="?", help="run folder or configuration")
-    parser.add_argument("--size", type=int, default=128, help="height of the pictures marched")
-    parser.add_argument("--views", type=int, default=4, help="number of pictures")
+    parser.add_argument("--size", type=int, default=96, help="height of the pictures marched")
+    parser.add_argument("--views", type=int, default=2, help="number of pictures")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args()
@@ -83,15 +86,15 @@ def compare(level: RayLevel, rays: Rays, device: torch.device) -> list[Figure]:
     refinement = Refinement("secant", 8)
     timed = {}
     for name, search in (("march", march), ("dense", march_dense)):
-        search(level, Rays(rays.origin[:64], rays.direction[:64]),
-               cube_intervals(Rays(rays.origin[:64], rays.direction[:64])), SAMPLES, refinement)
+        few = Rays(rays.origin[:64], rays.direction[:64])
+        search(level, few, cube_intervals(few), SAMPLES, refinement)  # warm up
         seconds = []
-        reset_peak(device)
+        before = reset_peak(device)
         for _ in range(REPEATS):
             started = now(device)
             hits = search(level, rays, intervals, SAMPLES, refinement)
             seconds.append(now(device) - started)
-        timed[name] = hits, sorted(seconds)[REPEATS // 2], peak_bytes(device)
+        timed[name] = hits, sorted(seconds)[REPEATS // 2], peak_bytes(device) - before
     fast, dense = timed["march"][0], timed["dense"][0]
     equal, difference = agreement(fast, dense)
     print(
@@ -120,8 +123,6 @@ def agreement(fast: Hits, dense: Hits) -> tuple[float, torch.Tensor]:
 
 def fitted_level(device: torch.device) -> RayLevel:
     """A 512-wide occupancy network fitted to the embedded furniture's first chair."""
-    from common.data.furniture import make_piece
-
     piece = make_piece(0, "chair", 0)
     generator = torch.Generator().manual_seed(0)
     field = OccupancyTextureField(512, 5, 0, colour=False)
@@ -178,17 +179,32 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def reset_peak(device: torch.device) -> None:
-    """Forget earlier peaks where the device can."""
+def reset_peak(device: torch.device) -> int:
+    """Forget earlier peaks; bytes in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if not CLEAR_PEAK.exists():
+        return 0  # then the peak is that of the whole process so far
+    # What earlier work freed counts as used until the C library hands it back.
+    ctypes.CDLL(None).malloc_trim(0)
+    CLEAR_PEAK.write_text("5")
+    return status_bytes("VmRSS")
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory: of the device since the last reset, on a CPU of the process so far."""
+    """Peak memory since the last reset, of the device or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if not CLEAR_PEAK.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return status_bytes("VmHWM")
+
+
+def status_bytes(name: str) -> int:
+    """A line of Linux's own account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 
 if __name__ == "__main__":

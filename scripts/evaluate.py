@@ -15,11 +15,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.command_line import positive
 from common.errors import run_command
 from common.training.processes import choose_device
 from common.training.run_folder import write_atomically, write_json
 from dvr.data import Objects
-from dvr.evaluation import baseline_scores, evaluate_objects, mean_scores, scores_by_category
+from dvr.evaluation import (
+    PICTURE_SCORES,
+    baseline_scores,
+    evaluate_objects,
+    mean_scores,
+    scores_by_category,
+    training_view_scores,
+)
 from dvr.experiment import find_run, load_run
 
 SHOWN = (
@@ -36,7 +44,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", help="run folder or configuration; default: the newest")
     parser.add_argument("--split", help="split to score; default: data.test_split")
     parser.add_argument("--baselines", action="store_true", help="also retrieval and mean shape")
-    parser.add_argument("--views", type=int, default=3, help="pictures compared per object")
+    parser.add_argument("--views", type=positive, default=3, help="pictures compared per object")
     parser.add_argument("--seed", type=int, default=0, help="of the points sampled on meshes")
     parser.add_argument("--checkpoint", choices=["best", "latest"], default="best")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -56,13 +64,17 @@ def main() -> None:
         training = Objects(config, config.data.train_split)
         baselines = baseline_scores(objects, training, arguments.seed)
     means = mean_scores(items)
-    pictures = ("psnr", "psnr_whole", "ssim", "mask_iou")
+    held_out = {name: means[name] for name in PICTURE_SCORES if name in means}
+    training = training_view_scores(model, objects, device, arguments.views)
+    if training and not config.data.holdout_every:
+        held_out = {}  # every view was trained on
     result = {
         "method": config.method,
         "step": numbers["step"],
         "seconds": numbers["seconds"],
-        "held_out": {name: means[name] for name in pictures if name in means},
-        "mesh": {name: value for name, value in means.items() if name not in pictures},
+        "held_out": held_out,
+        "training": training,
+        "mesh": {name: value for name, value in means.items() if name not in PICTURE_SCORES},
         "categories": scores_by_category(items),
         "baselines": baselines,
         "items": items,

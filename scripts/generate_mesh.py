@@ -14,10 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.config import validate
 from common.errors import run_command
 from common.meshes.files import save_mesh
 from common.meshes.mesh import transform_mesh
 from common.training.processes import choose_device
+from dvr.config import GenerationConfig
 from dvr.data import Objects
 from dvr.experiment import find_run, load_run
 from dvr.generation import make_mesh, subjects_in_folder, subjects_of
@@ -46,7 +48,8 @@ def main() -> None:
         for name in ("resolution", "faces", "refinement_steps", "extension")
         if (value := getattr(arguments, name)) is not None
     }
-    generation = type(config.generation).model_validate(config.generation.model_dump() | changes)
+    settings = config.generation.model_dump() | changes
+    generation = validate(GenerationConfig, settings, "command line")
     if arguments.images is not None:
         subjects = subjects_in_folder(model, arguments.images, device)
     else:

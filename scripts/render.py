@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.cameras import Cameras
+from common.command_line import positive
 from common.data.exr import write_exr
 from common.errors import UserError, run_command
 from common.rendering.orbit import orbit_cameras
@@ -36,11 +37,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", nargs="?", help="run folder or configuration; default: the newest")
-    parser.add_argument("--objects", type=int, default=4, help="how many objects of the split")
-    parser.add_argument("--views", type=int, default=4, help="how many of the data's cameras")
+    parser.add_argument("--objects", type=positive, default=4, help="how many objects of the split")
+    parser.add_argument("--views", type=positive, default=4, help="how many of the data's cameras")
     parser.add_argument("--first-view", type=int, default=0)
-    parser.add_argument("--orbit", type=int, metavar="N", help="N cameras around instead")
-    parser.add_argument("--size", type=int, help="height in pixels; default: the data's")
+    parser.add_argument("--orbit", type=positive, metavar="N", help="N cameras around instead")
+    parser.add_argument("--size", type=positive, help="height in pixels; default: the data's")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--format", choices=["png", "gif", "mp4"], default="png")
     parser.add_argument("--float-depth", action="store_true", help="also depth as EXR")
@@ -77,9 +78,10 @@ def choose_cameras(cameras: Cameras, arguments: argparse.Namespace) -> Cameras:
         cameras = orbit_cameras(cameras, arguments.orbit)
     else:
         last = min(arguments.first_view + arguments.views, len(cameras))
-        if arguments.first_view >= len(cameras):
+        if not 0 <= arguments.first_view < len(cameras):
             raise UserError(
-                f"--first-view {arguments.first_view}: there are only {len(cameras)} views"
+                f"--first-view {arguments.first_view}: choose one of the {len(cameras)} views, "
+                f"0 to {len(cameras) - 1}"
             )
         cameras = cameras[list(range(arguments.first_view, last))]
     if arguments.size:

@@ -6,7 +6,8 @@ import torch
 from common.cameras import Cameras, look_at, pixel_grid
 from common.data.hull import inside_masks, visual_hull_depth
 from common.data.shapes import Shape, box, sphere, union
-from common.data.sphere_tracer import cube_interval, step_grid, trace
+from common.data.sphere_tracer import step_grid, trace
+from common.rendering.intervals import cube_intervals
 
 STEP = 0.01
 
@@ -64,7 +65,8 @@ def test_hull_equals_dense_marching():
     view, row, column = torch.nonzero(masks, as_tuple=True)
     pixel = torch.stack([column, row], dim=-1).float()
     rays = cameras.rays(view, pixel)
-    entry, exit_ = cube_interval(rays, 0.5)
+    intervals = cube_intervals(rays, 0.5)
+    entry, exit_ = intervals.near, intervals.far
     fine = torch.arange(0, 3**0.5, STEP / 20)
     along = entry[:, None] + fine
     points = rays.origin[:, None] + along[..., None] * rays.direction[:, None]

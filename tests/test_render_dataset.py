@@ -24,7 +24,14 @@ from common.data.collection import (
 from common.data.mesh_collection import split_names
 from common.data.mesh_files import find_objects, missing_files, normalise, read_parts
 from common.data.mesh_rendering import cameras_around, render_images, smooth_normals
-from common.data.mesh_truth import depth_maps, occupancy, outside, solid, visible_surface
+from common.data.mesh_truth import (
+    depth_maps,
+    occupancy,
+    outside,
+    silhouettes,
+    solid,
+    visible_surface,
+)
 from common.errors import UserError
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "render_dataset.py"
@@ -272,6 +279,16 @@ def test_unprojected_depth_lies_on_the_surface():
         assert 100 < len(points) < 400
         # Float32 through poses and distances near 2.
         np.testing.assert_allclose(points.abs().amax(dim=1), 0.35, atol=2e-6)
+
+
+@needs_embree
+def test_silhouettes_hold_what_falls_between_pixel_centres():
+    cameras = four_sides(16)
+    # Edge-on it is half a pixel thick, between the two middle rows of centres.
+    shape = solid(box([0.6, 0.06, 0.6], [0, 0, 0]).triangles)
+    assert not np.isfinite(depth_maps(shape, cameras)).any()
+    rows = silhouettes(shape, cameras).any(axis=2)
+    assert (np.flatnonzero(rows.all(axis=0)) == [7, 8]).all() and rows.sum() == 2 * 4
 
 
 # Cameras and pictures

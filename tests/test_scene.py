@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from common.cameras import pixel_grid
-from common.data.normalisation import hull_sphere, look_at_centre, visual_hull
+from common.data.hull import on_masks
+from common.data.normalisation import hull_sphere, look_at_centre
 from common.data.scene import read_scene, scene_kind
 from tests.make_collection import (
     DISTANCE,
@@ -112,7 +113,7 @@ class TestNormalisation:
         views, _ = read_scene(scene, frame="sphere")
         steps = torch.linspace(-1, 1, 21)
         points = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-        inside = visual_hull(views.masks, views.cameras, points)
+        inside = on_masks(points, views.masks, views.cameras, 0.5)
         distance = points.norm(dim=-1)
         pixel = 2 * DISTANCE / float(views.cameras.intrinsics[0, 0, 0])
         assert inside[distance < SCENE_RADIUS - pixel].all()
@@ -157,7 +158,7 @@ def test_real_masks_and_cameras_agree(name, views, least):
     resolution = 48
     steps = torch.linspace(-1, 1, resolution)
     points = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    hull = points[visual_hull(scene.masks, scene.cameras, points)]
+    hull = points[on_masks(points, scene.masks, scene.cameras, 0.5)]
     width = float(steps[1] - steps[0])
     scores = [silhouette_iou(scene, view, hull, width) for view in range(0, views, 5)]
     assert np.mean(scores) > least

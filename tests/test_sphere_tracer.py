@@ -5,7 +5,8 @@ import torch
 
 from common.cameras import Rays
 from common.data.shapes import box, capsule, sphere, union
-from common.data.sphere_tracer import HIT, cube_interval, step_grid, surface_normals, trace
+from common.data.sphere_tracer import HIT, step_grid, surface_normals, trace
+from common.rendering.intervals import cube_intervals
 
 
 def rays_at_cube(count: int, seed: int = 0) -> Rays:
@@ -41,7 +42,8 @@ def test_depth_of_a_sphere_is_exact():
 def test_depth_of_a_box_is_that_of_its_slabs():
     rays, shape = rays_at_cube(20_000), box((0, 0, 0), (0.3, 0.3, 0.3))
     depth = trace(shape.distance, step_grid(shape.distance, 0.5), rays)
-    entry, exit_ = cube_interval(rays, 0.3)
+    intervals = cube_intervals(rays, 0.3)
+    entry, exit_ = intervals.near, intervals.far
     chord = exit_ - entry
     clear = chord.abs() > 1e-3  # rays that cut an edge by less may hit or miss within HIT
     assert (depth.isfinite() == (chord > 0))[clear].all()
@@ -89,7 +91,8 @@ def test_normals_of_a_sphere_point_outwards(radius):
 def test_rays_that_miss_the_cube_or_leave_it_behind_have_no_interval():
     origin = torch.tensor([[0.0, 0.0, -2.0], [0.0, 2.0, -2.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
     direction = torch.tensor([0.0, 0.0, 1.0]).expand(4, 3)
-    entry, exit_ = cube_interval(Rays(origin, direction), 0.5)
+    intervals = cube_intervals(Rays(origin, direction), 0.5)
+    entry, exit_ = intervals.near, intervals.far
     assert (entry < exit_).tolist() == [True, False, False, True]
     torch.testing.assert_close(entry[[0, 3]], torch.tensor([1.5, 0.0]))
     torch.testing.assert_close(exit_[[0, 3]], torch.tensor([2.5, 0.5]))

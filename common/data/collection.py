@@ -102,7 +102,7 @@ def read_views(
     if with_hull_depth:
         files["hull_depth"] = view_files(entry.folder / folders.hull_depth, (".exr",))
     count = len(files["image"])
-    chosen = _choose(entry.folder, count, views, ignore_views)
+    chosen = choose_views(entry.folder, count, views, ignore_views)
     check_counts({paths[0].parent: len(paths) for paths in files.values()})
     matrices = read_matrices(
         camera_file, ("camera_mat", "world_mat"), ("scale_mat",), count=count, views=chosen
@@ -248,9 +248,10 @@ def _object_names(folder: Path, split: str | None) -> list[str]:
     return names
 
 
-def _choose(
+def choose_views(
     folder: Path, count: int, views: list[int] | None, ignore_views: Sequence[int]
 ) -> list[int]:
+    """The wanted views (None: all) without the ignored ones; UserError where one is not there."""
     wanted = list(range(count)) if views is None else views
     if outside := [view for view in (*wanted, *ignore_views) if not 0 <= view < count]:
         raise UserError(f"{folder}: no view {outside[0]}; its views are 0 to {count - 1}")

@@ -29,7 +29,14 @@ from common.data.collection_writer import (
 from common.data.hull import visual_hull_depth
 from common.data.mesh_files import MeshSource, missing_files, normalise, read_parts
 from common.data.mesh_rendering import cameras_around, load_mitsuba, render_images
-from common.data.mesh_truth import depth_maps, load_embree, occupancy, solid, visible_surface
+from common.data.mesh_truth import (
+    depth_maps,
+    load_embree,
+    occupancy,
+    silhouettes,
+    solid,
+    visible_surface,
+)
 from common.errors import UserError
 
 SURFACE_POINTS = 20_000
@@ -111,6 +118,7 @@ def render_objects(
 
 
 def is_finished(out: Path, source: MeshSource) -> bool:
+    """Whether an earlier run rendered this object to its end."""
     return (out / source.category / source.name / FINISHED).is_file()
 
 
@@ -133,6 +141,7 @@ def render_object(source: MeshSource, out: Path, settings: Settings) -> None:
     masks = np.isfinite(depth)
     if not masks.any(axis=(1, 2)).all():
         raise UserError(f"{source.path}: falls between the pixels in some view; raise --size")
+    hull = visual_hull_depth(torch.from_numpy(silhouettes(shape, cameras)), cameras)
     surface_points, surface_normals = visible_surface(shape, SURFACE_POINTS, rng)
     points = volume_points(VOLUME_POINTS)
     record = ObjectRecord(
@@ -141,7 +150,7 @@ def render_object(source: MeshSource, out: Path, settings: Settings) -> None:
         ),
         masks=masks,
         depth=depth,
-        hull_depth=visual_hull_depth(torch.from_numpy(masks), cameras).numpy(),
+        hull_depth=np.where(masks, hull.numpy(), np.float32(np.inf)),
         cameras=cameras,
         surface_points=surface_points,
         surface_normals=surface_normals,

@@ -31,6 +31,7 @@ DIRECTIONS = 256  # 12.7 degrees apart
 CONE = np.radians(20.0)
 PARITY = 33  # odd, so that no vote is a tie
 SHEET = 1 / 128  # object units: a slab is two of them, 1/64 of the cube
+SUBPIXELS = 4  # to each side of a pixel
 # A step off a surface: above float32 noise in the unit cube, below the thickness of any plate.
 STEP = 1e-4
 
@@ -76,6 +77,17 @@ def depth_maps(shape: Solid, cameras: Cameras) -> Float32[np.ndarray, "V H W"]:
         distance, _ = first_hit(shape, origin, towards / length[:, None])
         depth.append((distance / length).reshape(cameras.height, cameras.width))
     return np.stack(depth).astype(np.float32)
+
+
+def silhouettes(shape: Solid, cameras: Cameras) -> Bool[np.ndarray, "V H W"]:
+    """Pixels that the object covers even in part, unlike the centres of ``depth_maps``.
+
+    A table top seen edge-on may miss every pixel centre; the hull of these holds it anyway.
+    """
+    height, width = cameras.height, cameras.width
+    fine = depth_maps(shape, cameras.resized(height * SUBPIXELS, width * SUBPIXELS))
+    parts = np.isfinite(fine).reshape(-1, height, SUBPIXELS, width, SUBPIXELS)
+    return parts.any(axis=(2, 4)) | np.isfinite(depth_maps(shape, cameras))
 
 
 def first_hit(

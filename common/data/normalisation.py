@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common.cameras import Cameras
+from common.data.hull import on_masks
 from common.errors import UserError
 
 
@@ -26,29 +27,6 @@ def look_at_centre(cameras: Cameras) -> Float[Tensor, "3"]:
     return torch.linalg.solve(normal, right)[:, 0].float()
 
 
-def visual_hull(
-    masks: Bool[Tensor, "V H W"],
-    cameras: Cameras,
-    points: Float[Tensor, "P 3"],
-) -> Bool[Tensor, "P"]:
-    """Which points fall on the mask in every view that sees them, and are seen by most views.
-
-    A view does not see what is behind its camera or outside its image. Seen by most: otherwise
-    what lies beside nearly all pictures would count as object.
-    """
-    inside = torch.ones(len(points), dtype=torch.bool)
-    seen = torch.zeros(len(points), dtype=torch.int64)
-    for view, mask in enumerate(masks):
-        pixel, z = cameras[view : view + 1].project(points)
-        x, y = pixel[0].round().unbind(dim=-1)
-        sees = (z[0] > 0) & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
-        on_mask = torch.zeros_like(inside)
-        on_mask[sees] = mask[y[sees].long(), x[sees].long()]
-        inside &= on_mask | ~sees
-        seen += sees
-    return inside & (2 * seen > len(cameras))
-
-
 def hull_sphere(
     masks: Bool[Tensor, "V H W"], cameras: Cameras, resolution: int = 48
 ) -> tuple[Float[Tensor, "3"], float]:
@@ -64,7 +42,7 @@ def hull_sphere(
         cell = steps[1] - steps[0]
         grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1)
         points = centre + grid.reshape(-1, 3)
-        hull = points[visual_hull(masks, cameras, points)]
+        hull = points[on_masks(points, masks, cameras, 0.5)]
         if len(hull) == 0:
             raise UserError(
                 "no point lies inside all masks; check that masks (object white), images and "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.cameras import Rays
 from common.data.shapes import Distance
+from common.rendering.intervals import cube_intervals
 
 HIT = 1e-5  # a ray ends this close to the surface; float32 distances are good to about 1e-6
 MAX_STEPS = 100  # a ray that meets a face at cosine c needs about 7 / c steps
@@ -63,7 +64,8 @@ def trace(distance: Distance, grid: StepGrid, rays: Rays) -> Float[Tensor, "R"]:
 
     Infinity where the ray misses. ``distance`` must be 1-Lipschitz and ``grid`` made from it.
     """
-    entry, exit_ = cube_interval(rays, grid.half)
+    intervals = cube_intervals(rays, grid.half)
+    entry, exit_ = intervals.near, intervals.far
     depth = torch.full_like(entry, torch.inf)
     alive = torch.nonzero(entry < exit_)[:, 0]
     origin, direction = rays.origin[alive], rays.direction[alive]
@@ -118,15 +120,3 @@ def surface_normals(
     for corner in corners.unbind(0):
         gradient += corner * distance(points + width * corner)[:, None]
     return torch.nn.functional.normalize(gradient, dim=-1)
-
-
-def cube_interval(
-    rays: Rays, half: float
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Where rays enter (at 0 at the earliest) and leave [-half, half]^3; entry >= exit: a miss."""
-    # A zero component would divide 0 by 0 on a face; a tiny one gives the same interval.
-    tiny = torch.finfo(rays.direction.dtype).tiny ** 0.5
-    direction = torch.where(rays.direction.abs() < tiny, tiny, rays.direction)
-    first, second = (-half - rays.origin) / direction, (half - rays.origin) / direction
-    entry = torch.minimum(first, second).amax(dim=-1).clamp(min=0)
-    return entry, torch.maximum(first, second).amin(dim=-1)

@@ -7,7 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common.cameras import Rays
+from common.data.hull import on_masks
 from common.data.views import Views
+
+# Pictures may cut an object off; what fewer of the views than this share see is not the object.
+LEAST_WITNESSES = 0.25
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def draw_hull_points(
     points = torch.rand(count, 3, generator=generator) - 0.5
     if count and views.hull_depth is not None:
         points[count // 2 :] = _near_hull(views, points[count // 2 :], generator)
-    return points, inside_hull(views, points)
+    return points, on_masks(points, views.masks, views.cameras, LEAST_WITNESSES)
 
 
 def _near_hull(views: Views, points: Tensor, generator: torch.Generator) -> Tensor:
@@ -149,17 +153,6 @@ def _near_hull(views: Views, points: Tensor, generator: torch.Generator) -> Tens
     on_hull = views.cameras.centre[view] + z[:, None] * direction
     near = on_hull + 0.05 * torch.randn(count, 3, generator=generator)
     return torch.where(torch.isfinite(z)[:, None], near, points).clamp(-0.5, 0.5)
-
-
-def inside_hull(views: Views, points: Float[Tensor, "K 3"]) -> Bool[Tensor, "K"]:
-    """Whether no view sees a point outside its mask; beyond the image counts as not seen."""
-    pixel, z = views.cameras.project(points)
-    height, width = views.masks.shape[1:]
-    x, y = pixel.round().long().unbind(-1)
-    seen = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > 0)
-    index = torch.arange(len(views.cameras))[:, None]
-    in_mask = views.masks[index, y.clamp(0, height - 1), x.clamp(0, width - 1)]
-    return (in_mask | ~seen).all(dim=0)
 
 
 def draw_sparse(

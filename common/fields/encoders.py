@@ -147,7 +147,12 @@ class ResNetEncoder(nn.Module):
                 f"{path}: no such file; model.encoder.weights names a torchvision .pth"
             ) from error
         except Exception as error:  # torch.load raises many kinds on a damaged file
-            raise UserError(f"{path}: not a PyTorch weight file ({error})") from error
+            reason = (str(error).splitlines() or ["damaged"])[0]
+            raise UserError(
+                f"{path}: not a PyTorch weight file ({reason}); download it again"
+            ) from error
+        if not isinstance(state, dict):
+            raise UserError(f"{path}: holds no named weights; a torchvision .pth is needed")
         features = {key: value for key, value in state.items() if not key.startswith("fc.")}
         expected = self.features.state_dict()
         wrong = sorted(set(expected) ^ set(features)) or [

@@ -39,6 +39,4 @@ def cube_intervals(rays: Rays, half_size: float = 0.5) -> Intervals:
     )
     near = enter.amax(dim=-1).clamp_min(0)
     far = leave.amin(dim=-1)
-    crosses = far > near
-    zero = torch.zeros_like(near)
-    return Intervals(torch.where(crosses, near, zero), torch.where(crosses, far, zero), crosses)
+    return Intervals(near, far, far > near)

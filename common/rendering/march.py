@@ -199,7 +199,7 @@ def march(
     """
     active = intervals.crosses.nonzero()[:, 0]
     last = samples - 1
-    values = torch.full((len(active), samples), torch.nan, device=active.device)
+    values = intervals.near.new_full((len(active), samples), torch.nan)
 
     def look(row: Int[Tensor, "M"], index: Int[Tensor, "M"]) -> None:
         values[row, index] = _evaluate(level, rays, intervals, samples, active[row], index)

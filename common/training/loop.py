@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class StepResult:
     notes: dict[str, Tensor]  # further numbers worth a curve
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a method gives the loop."""
 
@@ -167,7 +168,8 @@ def _steps(
         limit = float("inf") if config.clip_gradient is None else config.clip_gradient
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
         logs_now = (progress.step + 1) % config.log_every == 0
-        if logs_now and not torch.isfinite(loss + norm):
+        # Every step: a checkpoint may follow any of them.
+        if not torch.isfinite(loss + norm):
             raise _diverged(result.terms, progress.step, run)
         optimiser.step()
         progress.step += 1
@@ -184,7 +186,7 @@ def _steps(
             if process.leads:
                 _save(run.latest, task.model, optimiser, progress)
             raise Stopped(
-                f"stopped by {stop.reason} after {progress.step} of {config.iterations} "
+                f"stopped by {stop.reason or 'another process'} after {progress.step} of {config.iterations} "
                 f"iterations; the same command continues from there ({run.path})"
             )
     if process.leads:
@@ -249,16 +251,35 @@ class _Meter:
         return values
 
 
+class _Reporting(Dataset):
+    """The same batches, with a UserError in place of a batch that could not be made.
+
+    A loading process would bury the message in the traceback that it sends along.
+    """
+
+    def __init__(self, batches: Dataset) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> Any:
+        try:
+            return self._batches[step]
+        except UserError as error:
+            return error
+
+
 def _batches(task: Task, steps: Sequence[int]) -> Iterator[Any]:
     loader = DataLoader(
-        task.batches,
+        _Reporting(task.batches),
         batch_size=None,
         sampler=steps,
         num_workers=task.workers,
         persistent_workers=task.workers > 0,
         multiprocessing_context="spawn" if task.workers else None,
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
 def _bar(config: TrainingConfig, progress: Progress, process: Process) -> tqdm:

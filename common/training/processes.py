@@ -55,6 +55,12 @@ def joined(device_name: str) -> Iterator[Process]:
         dist.destroy_process_group()
 
 
+def wait_for_all(process: Process) -> None:
+    """Go on when every process has come here, so that all see the same files."""
+    if process.count > 1:
+        dist.barrier()
+
+
 def any_process(flag: bool, process: Process) -> bool:
     """Whether any process raises the flag: all must stop at the same step."""
     if process.count == 1:

@@ -106,6 +106,9 @@ def write_yaml(path: Path, content: Any) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+CHECKPOINT_KEYS = {"model", "optimiser", "step", "seconds", "best"}
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain numbers atomically; weights_only loading reads them back."""
 
@@ -126,15 +129,19 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """
     if not path.exists():
         raise UserError(f"{path}: no such checkpoint; train first, or name another run")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location=device, weights_only=True)
+        # What is cut short makes the reader seek beyond the end, an OSError.
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as e:
+            raise UserError(
+                f"{path}: not a readable checkpoint (damaged, or of another program); "
+                "use another checkpoint, or train again with --fresh"
+            ) from e
+    if not isinstance(state, dict) or not CHECKPOINT_KEYS <= set(state):
         raise UserError(
-            f"{path}: not a readable checkpoint (damaged, or of another program); "
-            "use another checkpoint, or train again with --fresh"
-        ) from error
-    if not isinstance(state, dict) or "model" not in state:
-        raise UserError(f"{path}: holds no model; a checkpoint made by scripts/train.py is needed")
+            f"{path}: not the checkpoint of a run; one made by scripts/train.py is needed"
+        )
     return state
 
 

@@ -1,0 +1,95 @@
+"""Two processes train what one would: the same weights, files written once."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.training.run_folder import load_checkpoint
+from tests.make_collection import write_tiny_collection
+from tests.make_run import ROOT, merged, run_script, tiny_settings, write_settings
+
+# Random points of the field differ: each process draws those of its own rays. These terms have none,
+# for the model, after its first step, has background rays in front of the object only at its surface.
+CHANGES = {
+    "losses": {"rgb": 1, "depth": 1, "hull": 1, "freespace": 0, "occupancy": 0},
+    "supervision": {"hull_points": 32},
+    "training": {"iterations": 3, "objects": 4, "log_every": 1, "clip_gradient": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("distributed")
+    write_tiny_collection(root / "data", objects=4)
+    settings = merged(tiny_settings(root / "data", root / "one"), CHANGES)
+    write_settings(root / "config.yaml", settings)
+    return root
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Two processes of the training script on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    command += [f"--master_port={free_port()}", str(ROOT / "scripts/train.py")]
+    command += [str(folder / "config.yaml"), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def both(folder) -> tuple[Path, Path, subprocess.CompletedProcess]:
+    """The run of one process, that of two, and what the two said."""
+    assert run_script("train", folder / "config.yaml").code == 0
+    done = torchrun(folder, f"training.out_dir={folder / 'two'}")
+    return folder / "one", folder / "two", done
+
+
+def test_the_weights_are_those_of_one_process(both) -> None:
+    """The mean of two halves' gradients is the whole's but for the order of float32 sums; Adam
+    divides by their size, which makes 1e-7 of a tiny gradient a share of a 1e-3 step."""
+    one, two, done = both
+    assert done.returncode == 0, done.stderr
+    first, second = (load_checkpoint(run / "checkpoints/latest.pt") for run in (one, two))
+    assert first["step"] == second["step"] == 3
+    for name, value in first["model"].items():
+        torch.testing.assert_close(second["model"][name], value, atol=2e-5, rtol=1e-4)
+
+
+def test_only_the_first_process_writes_and_speaks(both) -> None:
+    one, two, done = both
+    records = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (one, two)
+    ]
+    assert [record["step"] for record in records[1]] == [record["step"] for record in records[0]]
+    assert done.stdout.count("run folder") == done.stdout.count("step 3: mask_iou") == 1
+    assert len(list((two / "logs").iterdir())) == 1
+    names = [
+        sorted(
+            str(path.relative_to(run))
+            for path in run.rglob("*")
+            if path.is_file() and "tfevents" not in path.name
+        )
+        for run in (one, two)
+    ]
+    assert names[0] == names[1]
+
+
+def test_all_continue_together(both) -> None:
+    """From the one checkpoint, to the same step; the processes would wait for ever otherwise."""
+    _, two, _ = both
+    again = torchrun(two.parent, f"training.out_dir={two}", "training.iterations=4")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("resuming") == 1
+    assert load_checkpoint(two / "checkpoints/latest.pt")["step"] == 4
