@@ -97,33 +97,40 @@ class Objects:
                 )
 
     def _read(self, entry: ObjectEntry) -> LearntObject:
-        data, losses = self.config.data, self.config.losses
-        if self._scene:
-            return LearntObject(self._scene_views(entry.folder), None)
-        near_hull = self._near_hull
-        has_hull = (entry.folder / self.folders.hull_depth).is_dir()
-        views = read_views(
+        data = self.config.data
+        views = self._scene_views(entry.folder) if self._scene else self._object_views(entry)
+        inputs = None
+        if self.config.model.encoder.kind not in ("none", "embedding"):
+            inputs = self._inputs(entry, views)
+        if self.single:
+            views = hold_out(views, data.holdout_every, self._held_out)
+            if self._near_hull and views.hull_depth is None and not self._held_out:
+                hull_depth = visual_hull_depth(views.masks, views.cameras)
+                views = replace(views, hull_depth=hull_depth)
+        return LearntObject(views, inputs)
+
+    def _object_views(self, entry: ObjectEntry) -> Views:
+        """All used views of an object of a collection."""
+        data, has_hull = self.config.data, (entry.folder / self.folders.hull_depth).is_dir()
+        points_at_depth = self.config.supervision.occupancy_points == "depth"
+        return read_views(
             entry,
             self.folders,
-            with_depth=bool(losses.depth) or self.config.supervision.occupancy_points == "depth",
-            with_hull_depth=near_hull and has_hull,
+            with_depth=bool(self.config.losses.depth) or points_at_depth,
+            with_hull_depth=self._near_hull and has_hull,
             views=_optional_list(data.views),
             ignore_views=data.ignore_views,
             image_size=data.image_size,
         )
-        inputs = None
-        if self.config.model.encoder.kind not in ("none", "embedding"):
-            inputs = self._inputs(entry, views)
-            if data.input.views is not None:
-                if not all(0 <= view < len(inputs) for view in data.input.views):
-                    raise UserError(
-                        f"{entry.folder}: data.input.views is {list(data.input.views)} but there "
-                        f"are {len(inputs)} input pictures, 0 to {len(inputs) - 1}; choose of them"
-                    )
-                inputs = inputs[list(data.input.views)]
-        if self.single and data.holdout_every:
-            views = hold_out(views, data.holdout_every, self._held_out)
-        return LearntObject(views, inputs)
+
+    def _scene_views(self, path: Path) -> Views:
+        """All used views of a scene."""
+        data = self.config.data
+        views, _ = read_scene(path, frame="cube")
+        if data.views is not None or data.ignore_views:
+            wanted = _optional_list(data.views)
+            views = views[choose_views(path, len(views), wanted, data.ignore_views)]
+        return views if data.image_size is None else views.resized(data.image_size)
 
     def _check_patch(self, views: Views) -> None:
         patch, size = self.config.supervision.patch, views.masks.shape[1:]
@@ -133,26 +140,24 @@ class Objects:
                 f"{size[1]} x {size[0]} pixels; set it to {min(size)} or less"
             )
 
-    def _scene_views(self, path: Path) -> Views:
-        """Training or held-out views of a scene, with the depth of the training masks' hull."""
-        data = self.config.data
-        views, _ = read_scene(path, frame="cube")
-        if data.views is not None or data.ignore_views:
-            wanted = _optional_list(data.views)
-            views = views[choose_views(path, len(views), wanted, data.ignore_views)]
-        if data.image_size is not None:
-            views = views.resized(data.image_size)
-        views = hold_out(views, data.holdout_every, self._held_out)
-        if self._held_out or not self._near_hull:
-            return views
-        return replace(views, hull_depth=visual_hull_depth(views.masks, views.cameras))
-
     @property
     def _near_hull(self) -> bool:
         """Whether the depth of the masks' visual hull is asked for."""
         return self.config.supervision.occupancy_points == "hull" or self.config.losses.hull > 0
 
     def _inputs(self, entry: ObjectEntry, views: Views) -> UInt8[Tensor, "I s s 3"]:
+        """The pictures an encoder may be given."""
+        inputs, chosen = self._all_inputs(entry, views), self.config.data.input.views
+        if chosen is None:
+            return inputs
+        if not all(0 <= view < len(inputs) for view in chosen):
+            raise UserError(
+                f"{entry.folder}: data.input.views is {list(chosen)} but there are {len(inputs)} "
+                f"input pictures, 0 to {len(inputs) - 1}; choose of them"
+            )
+        return inputs[list(chosen)]
+
+    def _all_inputs(self, entry: ObjectEntry, views: Views) -> UInt8[Tensor, "I s s 3"]:
         """All input pictures; those that are the supervision's are not decoded twice."""
         data = self.config.data
         whole = data.views is None and not data.ignore_views and data.image_size is None
