@@ -2,11 +2,12 @@
 
 One convention everywhere: OpenCV axes (x right, y down, z forward); integer pixel coordinates are
 pixel centres, so an image W wide spans x from -0.5 to W - 0.5. Each file format's own convention is
-converted once, at its reader. Cameras live in the *object* frame (the one a field is learnt in): readers
-fold the file's object-to-world similarity into the pose.
+converted once, at its reader. Cameras live in the *object* frame, where a field is learnt:
+readers fold the file's object-to-world similarity into the pose.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,8 +84,12 @@ class Cameras:
         Their length turns a camera-z depth into a distance along the ray.
         """
         homogeneous = torch.cat([pixel, torch.ones_like(pixel[..., :1])], dim=-1)
-        unproject = self.object_from_camera[:, :3, :3] @ torch.linalg.inv(self.intrinsics)
-        return (unproject[view] @ homogeneous[..., None])[..., 0]
+        return (self._unproject[view] @ homogeneous[..., None])[..., 0]
+
+    @cached_property
+    def _unproject(self) -> Float[Tensor, "V 3 3"]:
+        """From homogeneous pixels to directions of unit camera z."""
+        return self.object_from_camera[:, :3, :3] @ torch.linalg.inv(self.intrinsics)
 
     def project(
         self, points: Float[Tensor, "*n 3"]
@@ -142,9 +147,11 @@ def decompose_projection(projection: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def look_at(
     centre: Float[Tensor, "V 3"], target: Float[Tensor, "V 3"], up: Float[Tensor, "3"]
 ) -> Float[Tensor, "V 4 4"]:
-    """Camera-to-frame poses at ``centre`` looking at ``target``; image y points away from ``up``."""
+    """Camera-to-frame poses at ``centre`` looking at ``target``; image y is away from ``up``."""
     forward = torch.nn.functional.normalize(target - centre, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(forward, up.expand_as(forward)), dim=-1
+    )
     down = torch.linalg.cross(forward, right)
     pose = torch.eye(4).repeat(len(centre), 1, 1).to(centre)
     pose[:, :3, :3] = torch.stack([right, down, forward], dim=-1)

@@ -35,7 +35,8 @@ class TrainingConfig(Section):
     learning_rate: float = Field(1e-4, gt=0, description="Adam's rate at its highest")
     warmup: int = Field(0, ge=0, description="iterations of linear increase to the highest rate")
     decay: Literal["steps", "cosine", "none"] = Field(
-        "steps", description="steps: times decay_factor at each milestone; cosine: to zero at the end"
+        "steps",
+        description="steps: times decay_factor at each milestone; cosine: to zero at the end",
     )
     milestones: tuple[int, ...] = Field((), description="iterations at which decay 'steps' acts")
     decay_factor: float = Field(0.5, gt=0, le=1, description="factor of decay 'steps'")
@@ -96,7 +97,9 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
-            raise UserError(f"'{override}': expected section.key=value, as in training.iterations=500")
+            raise UserError(
+                f"'{override}': expected section.key=value, as in training.iterations=500"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:

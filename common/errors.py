@@ -12,7 +12,7 @@ STOPPED = 3
 
 
 class UserError(Exception):
-    """Bad input or configuration; the message says what, where, what was expected and the remedy."""
+    """Bad input or configuration; the message says what, where, what was expected, the remedy."""
 
 
 class Stopped(Exception):
@@ -26,7 +26,7 @@ def run_command(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(_report(str(error)))
     except OSError as error:
-        # A full disk or a read-only folder is the user's to mend; anything else keeps its traceback.
+        # A full disk or read-only folder is the user's to mend; anything else keeps its traceback.
         if error.filename is None and error.errno is None:
             raise
         sys.exit(_report(describe_os_error(error)))

@@ -1,6 +1,6 @@
 """What a reconstruction must beat: the most similar training object, and the mean training shape.
 
-Retrieval is the classic hard baseline of single-image reconstruction (Tatarchenko et al., CVPR 2019).
+Retrieval is the classic hard baseline of the task (Tatarchenko et al., CVPR 2019).
 """
 
 from dataclasses import dataclass
@@ -49,9 +49,7 @@ def nearest_by_silhouette(
     return _nearest(_silhouettes(queries), training, _silhouettes)
 
 
-def nearest_by_colour(
-    queries: Float[Tensor, "Q s s 3"], training: Objects
-) -> Int[np.ndarray, "Q"]:
+def nearest_by_colour(queries: Float[Tensor, "Q s s 3"], training: Objects) -> Int[np.ndarray, "Q"]:
     """For each input picture the training object one of whose pictures is nearest in RGB."""
     return _nearest(queries.flatten(1), training, lambda pictures: pictures.flatten(1))
 

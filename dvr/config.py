@@ -13,7 +13,9 @@ class InputConfig(Section):
     folder: str | None = Field(
         None, description="folder of input pictures; null: img_choy2016 where it exists, else image"
     )
-    size: int = Field(64, ge=8, le=1024, description="side of the square the picture is fitted into")
+    size: int = Field(
+        64, ge=8, le=1024, description="side of the square the picture is fitted into"
+    )
     views: tuple[int, ...] | None = Field(
         None, description="indices of the pictures that may be drawn as input; null: all"
     )
@@ -35,7 +37,9 @@ class DataConfig(Section):
         "data/ShapeNet", description="a collection or a scene; data/ShapeNet: else the embedded set"
     )
     categories: tuple[str, ...] | None = Field(None, description="categories to use; null: all")
-    train_split: str | None = Field("train", description="<category>/<split>.lst; null: all objects")
+    train_split: str | None = Field(
+        "train", description="<category>/<split>.lst; null: all objects"
+    )
     val_split: str | None = Field("val", description="objects that select the best checkpoint")
     test_split: str | None = Field("test", description="objects that are scored at the end")
     folders: FoldersConfig = FoldersConfig()
@@ -65,7 +69,13 @@ class EncoderConfig(Section):
     """How an object's latent code is found."""
 
     kind: Literal[
-        "none", "embedding", "simple", "resnet18", "resnet34", "resnet50", "resnet101",
+        "none",
+        "embedding",
+        "simple",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
         "efficientnet_lite0",
     ] = Field("resnet18", description="image network; embedding: one free code per object; none")
     width: int = Field(64, ge=4, description="channels of a ResNet's first stage (64: the paper's)")
@@ -81,7 +91,9 @@ class ModelConfig(Section):
     colour: bool = Field(True, description="learn a texture field")
     frequencies: int = Field(0, ge=0, le=12, description="positional encoding; 0: plain points")
     initial_radius: float = Field(0.3, gt=0, lt=0.5, description="radius of the first field's ball")
-    initial_slope: float = Field(10.0, gt=0, description="logits per unit length of the first field")
+    initial_slope: float = Field(
+        10.0, gt=0, description="logits per unit length of the first field"
+    )
     encoder: EncoderConfig = EncoderConfig()
 
     @model_validator(mode="after")
@@ -187,7 +199,9 @@ class DVRConfig(Section):
         if not any(losses.model_dump().values()):
             raise ValueError("every loss has weight 0; give at least one term a weight")
         if self.model.encoder.kind == "simple" and self.data.input.size < 63:
-            raise ValueError("model.encoder.kind simple needs data.input.size of at least 63 pixels")
+            raise ValueError(
+                "model.encoder.kind simple needs data.input.size of at least 63 pixels"
+            )
         if losses.rgb and not self.model.colour:
             raise ValueError("losses.rgb needs model.colour: true")
         if losses.image_gradient and not (supervision.patch > 1 and self.model.colour):

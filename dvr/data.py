@@ -201,7 +201,9 @@ def hold_out(views: Views, every: int, held_out: bool) -> Views:
 
 
 def _scene_entry(path: Path) -> ObjectEntry:
-    return ObjectEntry(category="scene", category_name="scene", name=path.resolve().name, folder=path)
+    return ObjectEntry(
+        category="scene", category_name="scene", name=path.resolve().name, folder=path
+    )
 
 
 def _optional_list(values: tuple | None) -> list | None:
@@ -281,9 +283,7 @@ def augment(
     return image, drawn
 
 
-def shift_and_zoom(
-    image: Tensor, amount: float, generator: torch.Generator
-) -> Tensor:
+def shift_and_zoom(image: Tensor, amount: float, generator: torch.Generator) -> Tensor:
     """Move and scale a picture by up to ``amount`` of its size; white comes in at the edges."""
     shift = (torch.rand(2, generator=generator) - 0.5) * amount
     zoom = 1 + (torch.rand((), generator=generator) - 0.5) * amount

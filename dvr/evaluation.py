@@ -80,7 +80,7 @@ def _mesh_in_object_frame(path: Path, item: LearntObject) -> tuple[Mesh | None, 
 def picture_scores(
     model: DVRModel, condition: torch.Tensor, item: LearntObject, views_each: int
 ) -> Scores:
-    """PSNR inside the mask (misses count as white) and over all, SSIM and mask IoU of renderings."""
+    """PSNR inside the mask (misses count as white) and over all, SSIM and mask IoU."""
     count = len(item.views)
     chosen = np.linspace(0, count - 1, min(views_each, count)).round().astype(int)
     scores: dict[str, list[float]] = {name: [] for name in PICTURE_SCORES}

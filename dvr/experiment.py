@@ -55,7 +55,7 @@ def train_experiment(
     if process.leads:
         size = sum(parameter.numel() for parameter in model.parameters())
         print(
-            f"{config.data.path}: {len(objects)} training and {len(validation)} validation objects; "
+            f"{config.data.path}: {len(objects)} training, {len(validation)} validation objects; "
             f"{size:,} parameters on {process.device}; run folder {run.path}"
         )
     task = DVRTask(model, config, objects, validation, process)
@@ -72,7 +72,7 @@ def make_model(config: DVRConfig, objects: int) -> DVRModel:
 
 
 def with_data(config: DVRConfig, process: Process) -> DVRConfig:
-    """The same configuration with data that exists: the embedded set where ShapeNet is not there."""
+    """The configuration with data that exists: the embedded set where ShapeNet is not there."""
     if Path(config.data.path) != SHAPENET or SHAPENET.exists():
         return config
     if process.leads:

@@ -13,8 +13,8 @@ from common.fields.blocks import PositionalEncoding, ResidualBlock
 class OccupancyTextureField(nn.Module):
     """Maps a point and a latent code to an occupancy logit and, if it has colour, RGB in [0, 1].
 
-    The code enters as a shift before each residual block; ``condition`` computes the shifts once per
-    object, so that many points share them.
+    The code enters as a shift before each residual block; ``condition`` computes the shifts once
+    per object, so that many points share them.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class OccupancyTextureField(nn.Module):
             nn.init.zeros_(parameter)
 
     def condition(self, code: Float[Tensor, "B C"]) -> Float[Tensor, "blocks B hidden"]:
-        """The shifts that a latent code adds before each block; zero rows where there is no code."""
+        """The shifts that a latent code adds before each block; zeros where there is no code."""
         if not self.fc_c:
             return code.new_zeros(len(self.blocks), len(code), self.fc_p.out_features)
         return torch.stack([layer(code) for layer in self.fc_c])
@@ -40,7 +40,7 @@ class OccupancyTextureField(nn.Module):
     def forward(
         self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
     ) -> Float[Tensor, "*n channels"]:
-        """Logit, then three colour pre-activations; ``condition`` must broadcast over the points."""
+        """Logit, then three colour pre-activations; ``condition`` broadcasts over the points."""
         return self.fc_out(self.trunk(points, condition))
 
     def logits(
@@ -75,9 +75,9 @@ class OccupancyTextureField(nn.Module):
         unit length.
         """
         uniform = torch.rand(2048, 3, generator=generator) - 0.5
-        shell = torch.nn.functional.normalize(
-            torch.randn(8192, 3, generator=generator), dim=-1
-        ) * (radius + 0.05 * torch.randn(8192, 1, generator=generator))
+        shell = torch.nn.functional.normalize(torch.randn(8192, 3, generator=generator), dim=-1) * (
+            radius + 0.05 * torch.randn(8192, 1, generator=generator)
+        )
         points = torch.cat([uniform, shell]).to(self.fc_p.weight)
         target = slope * (radius - points.norm(dim=-1))
         code = torch.zeros(1, self.code).to(points)

@@ -61,12 +61,10 @@ def make_mesh(
     if config.faces is not None:
         mesh = simplify_mesh(mesh, config.faces)
     if config.refinement_steps:
-        # After simplifying: fewer faces to evaluate, and the field mends what collapsing edges moved.
+        # After simplifying: fewer faces to evaluate, and what collapsing edges moved is mended.
         mesh = refine_mesh(mesh, level, steps=config.refinement_steps, chunk=CHUNK, device=device)
     points = torch.from_numpy(mesh.vertices).float().to(device)
-    normals = torch.cat(
-        [field_normals(model, condition, some) for some in points.split(CHUNK)]
-    )
+    normals = torch.cat([field_normals(model, condition, some) for some in points.split(CHUNK)])
     colours = vertex_colours(model, condition, points) if model.config.model.colour else None
     return replace(mesh, colours=colours, normals=normals.cpu().numpy())
 
@@ -92,9 +90,7 @@ def subjects_of(model: DVRModel, objects: Objects, device: torch.device) -> Iter
 
 
 @torch.no_grad()
-def subjects_in_folder(
-    model: DVRModel, folder: Path, device: torch.device
-) -> Iterator[Subject]:
+def subjects_in_folder(model: DVRModel, folder: Path, device: torch.device) -> Iterator[Subject]:
     """One's own pictures: every jpg and png of a flat folder.
 
     Raises UserError where the model has no encoder to look at them.

@@ -38,16 +38,12 @@ def image_gradient(
     return norm.sum() / valid.numel()
 
 
-def depth_camera_z(
-    predicted: Float[Tensor, "S"], true: Float[Tensor, "S"], rays: int
-) -> Tensor:
+def depth_camera_z(predicted: Float[Tensor, "S"], true: Float[Tensor, "S"], rays: int) -> Tensor:
     """L1 difference of camera-z depths over the rays where both are known (Eq. 4)."""
     return (predicted - true).abs().sum() / rays
 
 
-def depth_points(
-    predicted: Float[Tensor, "S 3"], true: Float[Tensor, "S 3"], rays: int
-) -> Tensor:
+def depth_points(predicted: Float[Tensor, "S 3"], true: Float[Tensor, "S 3"], rays: int) -> Tensor:
     """Euclidean distance of predicted and true surface points, summed over the rays."""
     return (predicted - true).norm(dim=-1).sum() / rays
 

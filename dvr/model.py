@@ -321,5 +321,3 @@ class DVRModel(nn.Module):
 def images_to_input(images: UInt8[Tensor, "B h w 3"]) -> Float[Tensor, "B 3 h w"]:
     """Pictures as the encoder takes them."""
     return images.permute(0, 3, 1, 2).float() / 255
-
-

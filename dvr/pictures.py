@@ -111,7 +111,11 @@ def contact_sheet(
         views = views if views.masks.shape[1] <= 200 else views.resized(200)
         condition = object_condition(model, objects, index, device)
         count = min(SHEET_VIEWS if many else SHEET_ROWS, len(views))
-        sides = np.linspace(0, len(views) - 1, count + 1).round().astype(int)[1:] if many else range(count)
+        sides = (
+            np.linspace(0, len(views) - 1, count + 1).round().astype(int)[1:]
+            if many
+            else range(count)
+        )
         shown = []
         for view in sides:
             colour, normal, _ = panels(render_view(model, condition, views.cameras, int(view)))

@@ -26,7 +26,11 @@ class DVRTask:
     """Implements common.training.loop.Task for DVR."""
 
     def __init__(
-        self, model: DVRModel, config: DVRConfig, objects: Objects, validation: Objects,
+        self,
+        model: DVRModel,
+        config: DVRConfig,
+        objects: Objects,
+        validation: Objects,
         process: Process,
     ) -> None:
         self.model, self.config, self.device = model, config, process.device
@@ -46,7 +50,9 @@ class DVRTask:
             batch.supervision.to(self.device),
         )
         out = model(batch, samples, seed % 2**63)
-        return StepResult(out.terms, out.rays, out.evaluations, {"surface_share": out.surface_share})
+        return StepResult(
+            out.terms, out.rays, out.evaluations, {"surface_share": out.surface_share}
+        )
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -108,14 +114,20 @@ class DVRTask:
             view = len(small) // 2
             picture = render_view(self.model, condition, small.cameras, view)
             seen = [] if item.inputs is None else [_fit(item.inputs[0].numpy(), small)]
-            rows.append(np.concatenate([*seen, small.images[view].numpy(), *panels(picture)], axis=1))
+            rows.append(
+                np.concatenate([*seen, small.images[view].numpy(), *panels(picture)], axis=1)
+            )
         log.image("validation/input, truth, colour, normal, depth", np.concatenate(rows), step)
         condition = object_condition(self.model, self.validation, 0, self.device)
         with torch.no_grad():
             half = (0.5, 0.5, 0.5)
             mesh = extract_mesh(
-                self.model.level(condition), (-0.5, -0.5, -0.5), half, resolution=64,
-                coarse_resolution=32, device=self.device,
+                self.model.level(condition),
+                (-0.5, -0.5, -0.5),
+                half,
+                resolution=64,
+                coarse_resolution=32,
+                device=self.device,
             ).mesh
         if len(mesh.faces):
             log.mesh("validation/mesh", mesh.vertices, mesh.faces, None, step)
@@ -123,5 +135,3 @@ class DVRTask:
 
 def _fit(image: UInt8[np.ndarray, "h w 3"], views: Views) -> UInt8[np.ndarray, "H W 3"]:
     return resize_image(image, *views.masks.shape[1:])
-
-

@@ -98,8 +98,8 @@ def compare(level: RayLevel, rays: Rays, device: torch.device) -> list[Figure]:
     fast, dense = timed["march"][0], timed["dense"][0]
     equal, difference = agreement(fast, dense)
     print(
-        f"{count} rays, {crossing} cross the cube, {int(dense.found.sum())} hit; {SAMPLES} samples; "
-        f"equal hits {equal:.4%}, |depth difference| median {difference.median():.2g}, "
+        f"{count} rays, {crossing} cross the cube, {int(dense.found.sum())} hit; "
+        f"{SAMPLES} samples; equal hits {equal:.4%}, |depth difference| median {difference.median():.2g}, "
         f"max {difference.max():.2g}"
     )
     per_ray = fast.evaluations / crossing, dense.evaluations / crossing

@@ -97,7 +97,10 @@ def table(rows: dict[str, dict[str, float]]) -> str:
         lines.append([name, *(f"{row[c]:.4f}" if c in row else "" for c in columns)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:])])
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
+        )
         for line in lines
     )
 

@@ -7,8 +7,8 @@
 
 Writes RUN/renders/<category>/<object>/{colour,normal,depth,mask}/NNNN.png, and depth as float32
 camera z (EXR, infinite where there is nothing) with --float-depth. --format gif or mp4 writes one
-film per kind instead of pictures; --contact-sheet one picture, RUN/contact_sheet.png, with a row per
-object: input | prediction and its normals from three sides | truth from the same sides.
+film per kind instead of pictures; --contact-sheet one picture, RUN/contact_sheet.png, with a row
+per object: input | prediction and its normals from three sides | truth from the same sides.
 """
 
 import argparse

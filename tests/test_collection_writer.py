@@ -55,10 +55,12 @@ def test_round_trip(tmp_path, record):
     # The reader finds the cameras' scale again from float32 matrices: 1 to about 1e-7.
     np.testing.assert_allclose(views.depth.numpy(), record.depth, rtol=1e-6)
     np.testing.assert_allclose(views.hull_depth.numpy(), record.hull_depth, rtol=1e-6)
-    torch.testing.assert_close(views.cameras.intrinsics, record.cameras.intrinsics,
-                               atol=1e-4, rtol=0)
-    torch.testing.assert_close(views.cameras.object_from_camera,
-                               record.cameras.object_from_camera, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        views.cameras.intrinsics, record.cameras.intrinsics, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        views.cameras.object_from_camera, record.cameras.object_from_camera, atol=1e-5, rtol=0
+    )
     points, occupancies = read_occupancy_points(entry)
     assert np.array_equal(points, record.points.astype(np.float32))
     assert np.array_equal(occupancies, record.occupancies)
@@ -104,4 +106,5 @@ def test_lists_and_names(tmp_path):
     assert (tmp_path / "lamp" / "train.lst").read_text() == "lamp_0001\nlamp_0002\n"
     assert (tmp_path / "lamp" / "val.lst").read_text() == ""
     assert yaml.safe_load((tmp_path / "metadata.yaml").read_text()) == {
-        "lamp": {"id": "lamp", "name": "lamp"}}
+        "lamp": {"id": "lamp", "name": "lamp"}
+    }

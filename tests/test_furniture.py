@@ -20,8 +20,17 @@ from common.data.shapes import box
 from common.data.sphere_tracer import step_grid
 from common.errors import UserError
 
-SMALL = Origin(seed=0, train=4, held_out=2, validation=1, views=6, size=32, points=2000,
-               surface_points=500, kinds=("chair", "table"))
+SMALL = Origin(
+    seed=0,
+    train=4,
+    held_out=2,
+    validation=1,
+    views=6,
+    size=32,
+    points=2000,
+    surface_points=500,
+    kinds=("chair", "table"),
+)
 pieces = st.tuples(st.integers(0, 2**16), st.sampled_from(list(KINDS)), st.integers(0, 2**16))
 
 
@@ -138,8 +147,9 @@ def test_no_two_pieces_are_alike():
 
 def test_every_camera_sees_the_whole_cube():
     cameras = cameras_around(np.random.default_rng(0), views=24, size=64)
-    corners = torch.tensor([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5)
-                            for z in (-0.5, 0.5)])
+    corners = torch.tensor(
+        [[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]
+    )
     pixel, z = cameras.project(corners)
     assert (z > 0).all()
     assert pixel.min() > -1e-3 and pixel.max() < 63 + 1e-3
@@ -154,8 +164,9 @@ def test_the_front_faces_plus_z():
     for kind in ("chair", "sofa", "bed"):
         for index in range(5):
             piece = make_piece(0, kind, index)
-            y, z = torch.meshgrid(torch.linspace(0.5, -0.5, 101), torch.linspace(-0.5, 0.5, 101),
-                                  indexing="ij")
+            y, z = torch.meshgrid(
+                torch.linspace(0.5, -0.5, 101), torch.linspace(-0.5, 0.5, 101), indexing="ij"
+            )
             points = torch.stack([torch.zeros_like(y), y, z], dim=-1).view(-1, 3)
             occupied = (piece.distance(points) < 0).view(101, 101)
             top = occupied[occupied.any(dim=1).int().argmax()]
@@ -177,17 +188,30 @@ def test_light_falls_from_above_and_a_lid_casts_a_shadow():
 
 
 def test_a_set_is_made_once_and_readable(tmp_path):
-    numbers = dict(train=4, held_out=2, validation=2, views=3, size=16, points=300,
-                   surface_points=200, kinds=("chair", "lamp"), workers=1)
+    numbers = dict(
+        train=4,
+        held_out=2,
+        validation=2,
+        views=3,
+        size=16,
+        points=300,
+        surface_points=200,
+        kinds=("chair", "lamp"),
+        workers=1,
+    )
     root = tmp_path / "furniture"
     make_furniture(root, seed=3, **numbers)
     assert not (tmp_path / "furniture.partial").exists()
     members = {split: list_objects(root, split, None) for split in ("train", "val", "test")}
     assert {split: len(entries) for split, entries in members.items()} == {
-        "train": 4, "val": 2, "test": 2}
+        "train": 4,
+        "val": 2,
+        "test": 2,
+    }
     assert len({e.name for entries in members.values() for e in entries}) == 8
-    views = read_views(members["test"][0], CollectionFolders(), with_depth=True,
-                       with_hull_depth=True)
+    views = read_views(
+        members["test"][0], CollectionFolders(), with_depth=True, with_hull_depth=True
+    )
     assert views.images.shape == (3, 16, 16, 3)
     marker = root / "chair" / "chair_0000" / "image" / "0000.png"
     before = marker.stat().st_mtime_ns
@@ -198,8 +222,17 @@ def test_a_set_is_made_once_and_readable(tmp_path):
 
 
 def test_an_interrupted_set_is_taken_up_again(tmp_path, monkeypatch):
-    numbers = dict(train=2, held_out=1, validation=0, views=2, size=16, points=100,
-                   surface_points=100, kinds=("chair",), workers=1)
+    numbers = dict(
+        train=2,
+        held_out=1,
+        validation=0,
+        views=2,
+        size=16,
+        points=100,
+        surface_points=100,
+        kinds=("chair",),
+        workers=1,
+    )
     real, calls = make._make_object, []
 
     def twice(*arguments):

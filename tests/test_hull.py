@@ -32,8 +32,7 @@ def silhouettes(shape: Shape, cameras: Cameras) -> tuple[torch.Tensor, torch.Ten
     return depth.isfinite(), depth
 
 
-TWO_BODIES = union(sphere((0.15, 0.1, 0), 0.2), 
-                   box((-0.2, -0.1, 0.05), (0.14, 0.25, 0.2), 0.12))
+TWO_BODIES = union(sphere((0.15, 0.1, 0), 0.2), box((-0.2, -0.1, 0.05), (0.14, 0.25, 0.2), 0.12))
 
 
 def test_hull_lies_on_or_before_the_surface():
@@ -110,7 +109,10 @@ def test_a_view_that_does_not_see_a_point_has_no_say():
     # The narrow cameras see only a spot in the middle, and all of it is object.
     cameras = Cameras(
         torch.cat([wide.intrinsics, narrow.intrinsics]),
-        torch.cat([wide.object_from_camera, narrow.object_from_camera]), 32, 32)
+        torch.cat([wide.object_from_camera, narrow.object_from_camera]),
+        32,
+        32,
+    )
     both = torch.cat([masks, torch.ones_like(masks)])
     points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     assert torch.equal(inside_masks(points, both, cameras), inside_masks(points, masks, wide))

@@ -69,7 +69,7 @@ class TestEachRay:
 
     @pytest.mark.parametrize("method,tolerance", [("secant", 1e-5), ("bisection", 2e-4)])
     def test_sphere_depth_is_exact(self, search, method, tolerance) -> None:
-        """Eight halvings of a bracket of about 1/63 leave 6e-5; the secant leaves the rounding error of
+        """Eight halvings of a bracket of about 1/63 leave 6e-5; the secant the rounding error of
         a depth near 2 (2e-7), over the cosine of the most grazing ray."""
         generator = torch.Generator().manual_seed(1)
         sphere = Sphere(torch.tensor(0.35), torch.tensor([0.05, 0.0, -0.03]))
@@ -97,9 +97,7 @@ def test_fast_march_equals_the_dense_one_with_fewer_evaluations() -> None:
     intervals = cube_intervals(rays)
     dense = march_dense(wobbly, rays, intervals, 128, SECANT)
     fast = march(wobbly, rays, intervals, 128, SECANT)
-    equal = (dense.found == fast.found) & (
-        ~dense.found | ((dense.depth - fast.depth).abs() < 1e-6)
-    )
+    equal = (dense.found == fast.found) & (~dense.found | ((dense.depth - fast.depth).abs() < 1e-6))
     assert equal.float().mean() >= 0.999
     assert fast.evaluations < 0.45 * dense.evaluations
 
@@ -122,7 +120,9 @@ class TestCubeIntervals:
     """Parameters of entry and exit (half size 0.5)."""
 
     def interval(self, origin, direction) -> Intervals:
-        direction = torch.nn.functional.normalize(torch.tensor([direction], dtype=torch.float), dim=-1)
+        direction = torch.nn.functional.normalize(
+            torch.tensor([direction], dtype=torch.float), dim=-1
+        )
         return cube_intervals(Rays(torch.tensor([origin], dtype=torch.float), direction))
 
     def test_through_the_middle(self) -> None:

@@ -110,7 +110,10 @@ class TestKnownFields:
         batch, logit = batch_of(views), -1.5
         terms = step(constant(make_model(configuration(**self.CONFIG), 2), logit), batch).terms
         mask, crosses = self.rays(batch)
-        missed, background = (mask & crosses).sum() / (2 * RAYS), (~mask & crosses).sum() / (2 * RAYS)
+        missed, background = (
+            (mask & crosses).sum() / (2 * RAYS),
+            (~mask & crosses).sum() / (2 * RAYS),
+        )
         assert missed > 0.05 and background > 0.1
         above = softplus(torch.tensor(logit))
         below = softplus(torch.tensor(-logit))
@@ -209,7 +212,7 @@ class TestKnownFields:
         torch.testing.assert_close(term.detach(), expected)
 
     def test_random_normal_points_gather_in_the_middle(self, views) -> None:
-        """Beside the middle of its interval by an eighth of its length on average, not a quarter."""
+        """Off the middle of its interval by an eighth of its length on average, not a quarter."""
         batch = batch_of(views[:1])
         asked = {}
         for kind in ("random", "random_normal"):

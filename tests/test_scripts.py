@@ -88,9 +88,7 @@ class TestWholeWay:
         root = tmp_path / "Möbel und mehr"
         root.mkdir()
         settings = tiny_settings(write_tiny_collection(root / "data"), root / "run")
-        config = write_settings(
-            root / "my config.yaml", merged(merged(settings, PICTURES), STILL)
-        )
+        config = write_settings(root / "my config.yaml", merged(merged(settings, PICTURES), STILL))
         for name, *arguments in [
             ("train", config),
             ("generate_mesh", root / "run"),

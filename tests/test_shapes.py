@@ -62,8 +62,22 @@ def test_the_box_contains_the_shape(name):
     assert (inside >= shape.lower).all() and (inside <= shape.upper).all()
 
 
-@pytest.mark.parametrize("name", ["sphere", "box", "rounded box", "cylinder", "round cone",
-                                  "capsule", "prism", "lathe", "mirrored", "repeated", "turned"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sphere",
+        "box",
+        "rounded box",
+        "cylinder",
+        "round cone",
+        "capsule",
+        "prism",
+        "lathe",
+        "mirrored",
+        "repeated",
+        "turned",
+    ],
+)
 def test_the_box_is_tight(name):
     shape = SHAPES[name]
     sides = np.stack([shape.lower, shape.upper])
@@ -135,7 +149,8 @@ def test_repeated_is_the_union_of_its_copies():
     copies = [moved(slat, (offset, 0, 0)) for offset in (-0.3, -0.1, 0.1, 0.3)]
     row, points = repeated(slat, "x", 0.2, 4), cloud(5000)
     torch.testing.assert_close(
-        row.distance(points), union(*copies).distance(points), atol=1e-12, rtol=0)
+        row.distance(points), union(*copies).distance(points), atol=1e-12, rtol=0
+    )
     np.testing.assert_allclose(row.lower, union(*copies).lower)
     np.testing.assert_allclose(row.upper, union(*copies).upper)
 

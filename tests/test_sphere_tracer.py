@@ -76,13 +76,15 @@ def test_cells_and_centres_agree():
     centres = grid.centres(torch.arange(8**3))
     torch.testing.assert_close(grid.at(centres), grid.values.view(-1))
     torch.testing.assert_close(
-        grid.at(centres), centres @ torch.tensor([1.0, 10.0, 100.0]), atol=1e-4, rtol=0)
+        grid.at(centres), centres @ torch.tensor([1.0, 10.0, 100.0]), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.4])
 def test_normals_of_a_sphere_point_outwards(radius):
     direction = torch.nn.functional.normalize(
-        torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+        torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     normal = surface_normals(sphere((0, 0, 0), radius).distance, radius * direction)
     # A tetrahedron's differences err by its half width over the radius of curvature.
     torch.testing.assert_close(normal, direction, atol=1e-3 / radius, rtol=0)

@@ -108,9 +108,7 @@ def test_patches_are_true_neighbours(views, patch) -> None:
 
 
 def test_only_the_chosen_number_of_views_is_used(views) -> None:
-    centres = [
-        len(torch.unique(draw(views, views=count).origin, dim=0)) for count in (1, 2, 6, 9)
-    ]
+    centres = [len(torch.unique(draw(views, views=count).origin, dim=0)) for count in (1, 2, 6, 9)]
     assert centres == [1, 2, 6, 6]
 
 
@@ -157,7 +155,10 @@ class TestHull:
         one = views[[0]]
         pose = one.cameras.object_from_camera[0]
         aside, behind = pose[:3, 3] + 5 * pose[:3, 0] + pose[:3, 2], pose[:3, 3] - pose[:3, 2]
-        assert on_masks(torch.stack([aside, behind]), one.masks, one.cameras, 0.0).tolist() == [True, True]
+        assert on_masks(torch.stack([aside, behind]), one.masks, one.cameras, 0.0).tolist() == [
+            True,
+            True,
+        ]
         assert not on_masks(torch.stack([aside, behind]), one.masks, one.cameras, 0.25).any()
 
     def test_points_gather_near_the_hull(self, views) -> None:
@@ -184,9 +185,7 @@ class TestMirror:
         true = to_sphere(mirrored)
         assert torch.equal(mirrored.mask, torch.isfinite(true))
         assert (mirrored.distance - true)[mirrored.mask].abs().max() < ON_SPHERE
-        assert torch.equal(
-            mirrored.hull_points.norm(dim=-1), supervision.hull_points.norm(dim=-1)
-        )
+        assert torch.equal(mirrored.hull_points.norm(dim=-1), supervision.hull_points.norm(dim=-1))
 
     def test_rays_meet_mirrored_points(self, views) -> None:
         supervision = draw(views)

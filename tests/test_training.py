@@ -163,6 +163,7 @@ CHANGES = {
     },
 }  # fmt: skip
 
+
 @pytest.fixture(scope="module")
 def whole(collection, tmp_path_factory) -> Path:
     """A run of 12 steps without an interruption."""

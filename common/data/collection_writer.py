@@ -57,8 +57,9 @@ def write_object(folder: Path, record: ObjectRecord) -> None:
         write_exr(partial / "depth" / f"{name}.exr", record.depth[view])
         write_exr(partial / "visual_hull_depth" / f"{name}.exr", record.hull_depth[view])
     np.savez(partial / "cameras.npz", **camera_matrices(record.cameras))  # type: ignore[arg-type]
-    np.savez(partial / "pointcloud.npz", points=record.surface_points,
-             normals=record.surface_normals)
+    np.savez(
+        partial / "pointcloud.npz", points=record.surface_points, normals=record.surface_normals
+    )
     np.savez(partial / "points.npz", points=record.points, occupancies=record.occupancies)
     if folder.exists():
         shutil.rmtree(folder)
@@ -71,8 +72,9 @@ def camera_matrices(cameras: Cameras) -> dict[str, np.ndarray]:
     ``camera_mat_i`` maps camera coordinates to [-1, 1], where -1 and 1 are the centres of the first
     and last pixel; ``world_mat_i`` maps the object frame to the camera's; ``scale_mat_i`` is one.
     """
-    to_unit = np.array([[2 / (cameras.width - 1), 0, -1], [0, 2 / (cameras.height - 1), -1],
-                        [0, 0, 1]])
+    to_unit = np.array(
+        [[2 / (cameras.width - 1), 0, -1], [0, 2 / (cameras.height - 1), -1], [0, 0, 1]]
+    )
     matrices = {}
     for view in range(len(cameras)):
         camera_mat = np.eye(4)

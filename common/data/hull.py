@@ -143,9 +143,7 @@ def _march(
     return depth
 
 
-def _skip_grid(
-    masks: Bool[Tensor, "V H W"], cameras: Cameras, resolution: int = 48
-) -> StepGrid:
+def _skip_grid(masks: Bool[Tensor, "V H W"], cameras: Cameras, resolution: int = 48) -> StepGrid:
     """How far a ray may advance from each cell without entering the hull (0 near or inside it).
 
     A cell is kept where it may reach into the hull: where in every view the nearest mask pixel is

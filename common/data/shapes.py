@@ -103,8 +103,13 @@ def capsule(start: Vector, end: Vector, radius: float) -> Shape:
     return round_cone(start, end, radius, radius)
 
 
-def extrusion(polygon: Sequence[Vector], axis: str, half_length: float, centre: float = 0.0,
-              rounding: float = 0.0) -> Shape:
+def extrusion(
+    polygon: Sequence[Vector],
+    axis: str,
+    half_length: float,
+    centre: float = 0.0,
+    rounding: float = 0.0,
+) -> Shape:
     """A prism along ``axis`` whose section is a polygon in the two other coordinates, in order.
 
     ``rounding`` grows the section and rounds its edges.
@@ -187,7 +192,11 @@ def turned(shape: Shape, axis: str, angle: float, pivot: Vector = (0.0, 0.0, 0.0
     first, second = [(1, 2), (2, 0), (0, 1)][AXES[axis]]
     rotation = np.eye(3)
     rotation[[first, first, second, second], [first, second, first, second]] = (
-        cosine, -sine, sine, cosine)
+        cosine,
+        -sine,
+        sine,
+        cosine,
+    )
     centre = np.asarray(pivot, dtype=float)
 
     def distance(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:

@@ -79,20 +79,18 @@ def draw_supervision(views: Views, draw: Draw, generator: torch.Generator) -> Su
     chosen = torch.randperm(len(views.cameras), generator=generator)[: draw.views]
     view, pixel = draw_pixels(views, chosen, draw, generator)
     x, y = pixel.unbind(-1)
-    rays = views.cameras.rays(view, pixel.float())
-    per_z = views.cameras.unit_z_directions(view, pixel.float()).norm(dim=-1)
+    unit_z = views.cameras.unit_z_directions(view, pixel.float())
+    per_z = unit_z.norm(dim=-1)
     unknown = torch.full_like(per_z, torch.inf)
     points, inside = draw_hull_points(views, draw.hull_points, generator)
     sparse = draw_sparse(views, int(chosen[0]), draw.sparse_points, generator)
     return Supervision(
-        origin=rays.origin,
-        direction=rays.direction,
+        origin=views.cameras.centre[view],
+        direction=unit_z / per_z[:, None],
         colour=views.images[view, y, x].float() / 255,
         mask=views.masks[view, y, x],
         distance=unknown if views.depth is None else views.depth[view, y, x] * per_z,
-        hull_distance=unknown
-        if views.hull_depth is None
-        else views.hull_depth[view, y, x] * per_z,
+        hull_distance=unknown if views.hull_depth is None else views.hull_depth[view, y, x] * per_z,
         per_camera_z=per_z,
         hull_points=points,
         hull_inside=inside,

@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
 
 
 class PositionalEncoding(nn.Module):
-    """[x, sin(2^k pi x), cos(2^k pi x)] for k below ``frequencies`` (Mildenhall et al. 2020, Eq. 4)."""
+    """[x, sin(2^k pi x), cos(2^k pi x)], k below ``frequencies`` (Mildenhall et al. 2020 Eq. 4)."""
 
     def __init__(self, frequencies: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Networks that turn an input image, or an object's index, into a latent code.
 
-Module names are those of torchvision's ResNets and of the authors' checkpoints, so that their weight
-files load.
+Module names are those of torchvision's ResNets and of the authors' checkpoints, so that their
+weight files load.
 """
 
 from pathlib import Path

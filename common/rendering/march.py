@@ -68,7 +68,12 @@ def march_dense(
     active = intervals.crosses.nonzero()[:, 0]
     index = torch.arange(samples, device=active.device)
     values = _evaluate(
-        level, rays, intervals, samples, active.repeat_interleave(samples), index.repeat(len(active))
+        level,
+        rays,
+        intervals,
+        samples,
+        active.repeat_interleave(samples),
+        index.repeat(len(active)),
     ).reshape(len(active), samples)
     inside = values <= 0
     enters = ~inside[:, :-1] & inside[:, 1:]
@@ -191,7 +196,7 @@ def march(
 ) -> Hits:
     """The hits of ``march_dense``, looking closely only where a crossing may be.
 
-    Every eighth sample or so is evaluated, then stretches between samples are halved until neighbours
+    Every eighth sample or so is evaluated, then stretches between them are halved until neighbours
     are reached: a stretch with a change of sign always; one that is outside at both ends only if
     the field, falling at the steepest rate seen along that ray times ``caution``, could reach the
     surface in it; and none beyond the first entry found. Rays and samples are those of the dense

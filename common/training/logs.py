@@ -35,7 +35,14 @@ class Log:
         """Record an RGB picture (H, W, 3), uint8."""
         self._writer.add_image(name, image, step, dataformats="HWC")
 
-    def mesh(self, name: str, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray | None, step: int) -> None:
+    def mesh(
+        self,
+        name: str,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        colours: np.ndarray | None,
+        step: int,
+    ) -> None:
         """Record a mesh: (V, 3), (F, 3) and uint8 (V, 3) or None."""
         self._writer.add_mesh(
             name,

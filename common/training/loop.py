@@ -127,7 +127,7 @@ def train(
     Raises Stopped after saving where a signal or ``exit_after`` seconds ask for it, UserError
     where the loss is no longer finite.
     """
-    optimiser = torch.optim.Adam(task.model.parameters(), lr=config.learning_rate)
+    optimiser = torch.optim.Adam(task.model.parameters(), lr=config.learning_rate, fused=True)
     progress = Progress()
     if run.latest.exists():
         progress = _resume(task.model, optimiser, run, process)
@@ -186,8 +186,8 @@ def _steps(
             if process.leads:
                 _save(run.latest, task.model, optimiser, progress)
             raise Stopped(
-                f"stopped by {stop.reason or 'another process'} after {progress.step} of {config.iterations} "
-                f"iterations; the same command continues from there ({run.path})"
+                f"stopped by {stop.reason or 'another process'} after {progress.step} of "
+                f"{config.iterations} iterations; the same command continues from there ({run.path})"
             )
     if process.leads:
         _save(run.latest, task.model, optimiser, progress)

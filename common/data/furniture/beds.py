@@ -18,13 +18,18 @@ def bed(rng: np.random.Generator) -> list[Part]:
     top = level + mattress
     parts = [
         Part(box((0, floor + rail, 0), (x, rail, z), 0.008), frame),
-        Part(box((0, level + mattress / 2 - 0.01, 0), (0.95 * x, mattress / 2 + 0.01, 0.96 * z),
-                 0.03), sheet),
+        Part(
+            box(
+                (0, level + mattress / 2 - 0.01, 0), (0.95 * x, mattress / 2 + 0.01, 0.96 * z), 0.03
+            ),
+            sheet,
+        ),
         Part(four_legs(rng, 0.9 * x, 0.9 * z, floor + 0.02, 0.04), frame),
     ]
     start = rng.uniform(-0.25, 0.1)
-    blanket = box((0, top - 0.035, (start + 0.98 * z) / 2),
-                  (0.985 * x, 0.06, (0.98 * z - start) / 2), 0.03)
+    blanket = box(
+        (0, top - 0.035, (start + 0.98 * z) / 2), (0.985 * x, 0.06, (0.98 * z - start) / 2), 0.03
+    )
     parts.append(Part(blanket, cover))
     parts.append(Part(_pillows(rng, x, z, top), fabric(rng)))
     parts.append(Part(moved(_board(rng, x, top + rng.uniform(0.1, 0.32)), (0, 0, -z)), frame))

@@ -32,8 +32,9 @@ def cabinet(rng: np.random.Generator) -> list[Part]:
         split = floor + rng.uniform(0.35, 0.6) * (height - floor)
         upper = ((split + height) / 2, (height - split) / 2)
         lower = ((floor + split) / 2, (split - floor) / 2)
-        parts.append(Part(_hollowed(body, x, *upper, z, columns, max(1, rows - 1),
-                                    see_through), case))
+        parts.append(
+            Part(_hollowed(body, x, *upper, z, columns, max(1, rows - 1), see_through), case)
+        )
         parts += _fronts(rng, x, *lower, z, columns, 1, front, fittings)
     else:
         columns = columns if form == "doors" else max(1, columns - 1)
@@ -54,8 +55,16 @@ def _grid_of(shape: Shape, x: float, half: float, columns: int, rows: int) -> Sh
     return repeated(repeated(shape, "x", 2 * x / columns, columns), "y", 2 * half / rows, rows)
 
 
-def _hollowed(body: Shape, x: float, middle: float, half: float, z: float, columns: int, rows: int,
-              see_through: bool) -> Shape:
+def _hollowed(
+    body: Shape,
+    x: float,
+    middle: float,
+    half: float,
+    z: float,
+    columns: int,
+    rows: int,
+    see_through: bool,
+) -> Shape:
     """The case with open compartments; walls and shelves stay, and the rear board may."""
     wall = 0.021
     x, half = x - wall, half - wall
@@ -64,8 +73,17 @@ def _hollowed(body: Shape, x: float, middle: float, half: float, z: float, colum
     return difference(body, _grid_of(room, x, half, columns, rows))
 
 
-def _fronts(rng: np.random.Generator, x: float, middle: float, half: float, z: float, columns: int,
-            rows: int, front, fittings) -> list[Part]:
+def _fronts(
+    rng: np.random.Generator,
+    x: float,
+    middle: float,
+    half: float,
+    z: float,
+    columns: int,
+    rows: int,
+    front,
+    fittings,
+) -> list[Part]:
     """Doors or drawer fronts standing out from the case, each with a knob or a bar."""
     wide, high = x / columns, half / rows
     gap = 0.012

@@ -46,8 +46,6 @@ def chair(rng: np.random.Generator) -> list[Part]:
     return parts
 
 
-
-
 def _seat(rng: np.random.Generator, x: float, z: float, height: float, thick: float) -> Shape:
     form = rng.choice(["square", "trapezoid", "round"], p=[0.5, 0.3, 0.2])
     rounding = rng.uniform(0.1, 0.9) * thick / 2
@@ -62,8 +60,9 @@ def _seat(rng: np.random.Generator, x: float, z: float, height: float, thick: fl
 
 
 def _base(rng: np.random.Generator, x: float, z: float, height: float) -> Shape:
-    form = rng.choice(["legs", "pedestal", "sled", "panels", "cantilever"],
-                      p=[0.62, 0.14, 0.1, 0.06, 0.08])
+    form = rng.choice(
+        ["legs", "pedestal", "sled", "panels", "cantilever"], p=[0.62, 0.14, 0.1, 0.06, 0.08]
+    )
     x, z = 0.85 * x, 0.85 * z
     if form == "pedestal":
         return pedestal(rng, rng.uniform(0.16, 0.26), height)
@@ -123,12 +122,17 @@ def _back(rng: np.random.Generator, x: float, height: float) -> tuple[Shape, boo
 def _curved_back(rng: np.random.Generator, half: float, height: float, thick: float) -> Shape:
     """An upright part of a tube, hollow towards the front."""
     radius = half * rng.uniform(1.05, 1.8)
-    tube = difference(cylinder((0, height / 2, radius), radius + thick, height / 2, 0.01),
-                      cylinder((0, height / 2, radius), radius - thick, height))
+    tube = difference(
+        cylinder((0, height / 2, radius), radius + thick, height / 2, 0.01),
+        cylinder((0, height / 2, radius), radius - thick, height),
+    )
     depth = radius - np.sqrt(radius**2 - half**2) + 2 * thick
     low = rng.uniform(0.0, 0.35) * height
-    window = box((0, (low + height) / 2, depth / 2 - thick),
-                 (half, (height - low) / 2, depth / 2 + thick), 0.03)
+    window = box(
+        (0, (low + height) / 2, depth / 2 - thick),
+        (half, (height - low) / 2, depth / 2 + thick),
+        0.03,
+    )
     if low < 0.12 * height:
         return intersection(tube, window)
     post = box((0.5 * half, height / 3, 0.12 * half), (0.025, height / 3, 0.022), 0.01)

@@ -22,8 +22,9 @@ WALL = 0.018  # half the thickness of a shade
 
 def lamp(rng: np.random.Generator) -> list[Part]:
     """A lamp about 1 high."""
-    form = rng.choice(["vase", "standard", "tripod", "jointed", "arc"],
-                      p=[0.35, 0.2, 0.2, 0.15, 0.1])
+    form = rng.choice(
+        ["vase", "standard", "tripod", "jointed", "arc"], p=[0.35, 0.2, 0.2, 0.15, 0.1]
+    )
     foot = hard(rng)
     cover = fabric(rng) if rng.random() < 0.6 else paint(rng)
     if form in ("jointed", "arc"):
@@ -119,15 +120,20 @@ def _hanging(rng: np.random.Generator, form: str, foot, cover) -> list[Part]:
     if form == "jointed":
         elbow = (0, rng.uniform(0.4, 0.65), -rng.uniform(0.1, 0.3))
         tip = np.array([0, rng.uniform(0.6, 0.85), rng.uniform(0.12, 0.35)])
-        arms = union(capsule((0, 0.03, 0), elbow, radius), capsule(elbow, tip, radius),
-                     sphere(elbow, 1.5 * radius))
+        arms = union(
+            capsule((0, 0.03, 0), elbow, radius),
+            capsule(elbow, tip, radius),
+            sphere(elbow, 1.5 * radius),
+        )
     else:
         bow = np.linspace(0, rng.uniform(0.6, 0.75) * np.pi, 7)
         span = rng.uniform(0.25, 0.35)
         top = rng.uniform(0.6, 0.75)
         joints = np.stack([0 * bow, top + 0.25 * np.sin(bow), span - span * np.cos(bow)], axis=1)
-        arms = union(capsule((0, 0.03, 0), joints[0], radius),
-                     *(capsule(a, b, radius) for a, b in zip(joints[:-1], joints[1:], strict=True)))
+        arms = union(
+            capsule((0, 0.03, 0), joints[0], radius),
+            *(capsule(a, b, radius) for a, b in zip(joints[:-1], joints[1:], strict=True)),
+        )
         tip = joints[-1]
     width, high = rng.uniform(0.11, 0.2), rng.uniform(0.1, 0.2)
     shade = moved(_shade(rng, width, high), tip - [0, high * 0.8, 0])

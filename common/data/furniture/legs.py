@@ -64,7 +64,13 @@ def _turned(rng: np.random.Generator, x: float, z: float, height: float, radius:
 
 
 LEGS: list[Callable[[np.random.Generator, float, float, float, float], Shape]] = [
-    _square, _square, _round, _splayed, _splayed, _leaning, _turned,
+    _square,
+    _square,
+    _round,
+    _splayed,
+    _splayed,
+    _leaning,
+    _turned,
 ]
 
 
@@ -89,8 +95,16 @@ def pedestal(rng: np.random.Generator, reach: float, height: float) -> Shape:
     foot = rng.choice(["disc", "cross", "star", "bell"])
     if foot == "bell":
         waist = rng.uniform(0.3, 0.6) * height
-        return lathe([(0, 0), (reach, 0), (reach, 0.04), (radius, waist),
-                      (radius * 1.6, height), (0, height)])
+        return lathe(
+            [
+                (0, 0),
+                (reach, 0),
+                (reach, 0.04),
+                (radius, waist),
+                (radius * 1.6, height),
+                (0, height),
+            ]
+        )
     column = cylinder((0, height / 2, 0), radius, height / 2, 0.2 * radius)
     if foot == "disc":
         return union(column, cylinder((0, 0.024, 0), reach, 0.024, 0.008))

@@ -92,16 +92,19 @@ def make_furniture(
     names = [object_name(kinds, number) for number in range(held_out + validation + train)]
     splits = {
         "test": names[:held_out],
-        "val": names[held_out:held_out + validation],
-        "train": names[held_out + validation:],
+        "val": names[held_out : held_out + validation],
+        "train": names[held_out + validation :],
     }
     for kind in kinds:
-        own = {split: [name for category, name in members if category == kind]
-               for split, members in splits.items()}
+        own = {
+            split: [name for category, name in members if category == kind]
+            for split, members in splits.items()
+        }
         write_splits(partial, kind, own)
     write_metadata(partial, {kind: kind for kind in kinds})
-    _make_objects(partial, origin, [n for n in names if not (partial / n[0] / n[1]).exists()],
-                  workers)
+    _make_objects(
+        partial, origin, [n for n in names if not (partial / n[0] / n[1]).exists()], workers
+    )
     partial.rename(root)
 
 
@@ -139,9 +142,7 @@ def make_record(origin: Origin, kind: str, index: int) -> ObjectRecord:
     )
 
 
-def _make_objects(
-    root: Path, origin: Origin, names: list[tuple[str, str]], workers: int
-) -> None:
+def _make_objects(root: Path, origin: Origin, names: list[tuple[str, str]], workers: int) -> None:
     if workers <= 1:
         for kind, name in tqdm(names, desc="making furniture", unit="object"):
             _make_object(root, origin, kind, name)
@@ -150,8 +151,9 @@ def _make_objects(
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         jobs = [pool.submit(_make_object, root, origin, kind, name) for kind, name in names]
         try:
-            for job in tqdm(as_completed(jobs), desc="making furniture", unit="object",
-                            total=len(jobs)):
+            for job in tqdm(
+                as_completed(jobs), desc="making furniture", unit="object", total=len(jobs)
+            ):
                 job.result()
         except BrokenProcessPool as error:
             raise UserError(
@@ -193,12 +195,19 @@ def _is_complete(root: Path, origin: Origin) -> bool:
     if found == origin.stored():
         return True
     if found is None:
-        raise UserError(f"{root}: exists but was not made by this program (it has no origin.yaml); "
-                        "choose another folder or remove this one")
-    differs = [f"{key} {found.get(key)} instead of {value}"
-               for key, value in origin.stored().items() if found.get(key) != value]
-    raise UserError(f"{root}: holds furniture made with {', '.join(differs)}; choose another "
-                    "folder or remove this one")
+        raise UserError(
+            f"{root}: exists but was not made by this program (it has no origin.yaml); "
+            "choose another folder or remove this one"
+        )
+    differs = [
+        f"{key} {found.get(key)} instead of {value}"
+        for key, value in origin.stored().items()
+        if found.get(key) != value
+    ]
+    raise UserError(
+        f"{root}: holds furniture made with {', '.join(differs)}; choose another "
+        "folder or remove this one"
+    )
 
 
 def _read_origin(root: Path) -> dict | None:

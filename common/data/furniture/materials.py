@@ -45,8 +45,11 @@ def wood(rng: np.random.Generator) -> Material:
         return 0.5 + 0.5 * torch.sin(frequency * radius + 3 * bend(points))
 
     dark = value * rng.uniform(0.66, 0.86)
-    return Material(colorsys.hsv_to_rgb(hue, saturation, value),
-                    colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.15), dark), rings)
+    return Material(
+        colorsys.hsv_to_rgb(hue, saturation, value),
+        colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.15), dark),
+        rings,
+    )
 
 
 def fabric(rng: np.random.Generator) -> Material:

@@ -26,8 +26,14 @@ def cameras_around(rng: np.random.Generator, views: int, size: int) -> Cameras:
     elevation = np.radians(rng.uniform(5, 60, views))
     below = np.arange(views) % 12 == 11
     elevation[below] = np.radians(rng.uniform(-25, 0, int(below.sum())))
-    outward = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation),
-                        np.cos(azimuth) * np.cos(elevation)], axis=1)
+    outward = np.stack(
+        [
+            np.sin(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+        ],
+        axis=1,
+    )
     unit = torch.tensor(outward, dtype=torch.float32)
     pose = look_at(unit, torch.zeros(views, 3), torch.tensor([0.0, 1.0, 0.0]))
     corners = torch.tensor(np.stack(np.meshgrid(*[[-0.5, 0.5]] * 3), -1).reshape(-1, 3)).float()

@@ -38,8 +38,15 @@ def sofa(rng: np.random.Generator) -> list[Part]:
     return parts
 
 
-def _back(rng: np.random.Generator, x: float, z: float, floor: float, top: float, thick: float,
-          soft: float) -> Shape:
+def _back(
+    rng: np.random.Generator,
+    x: float,
+    z: float,
+    floor: float,
+    top: float,
+    thick: float,
+    soft: float,
+) -> Shape:
     middle = (0, (floor + top) / 2, -z + thick)
     board = box(middle, (x, (top - floor) / 2, thick), min(2 * soft, 0.9 * thick))
     if rng.random() < 0.3:
@@ -48,27 +55,42 @@ def _back(rng: np.random.Generator, x: float, z: float, floor: float, top: float
     return turned(board, "x", -rng.uniform(0.0, 0.15), (0, floor, -z))
 
 
-def _cushions(rng: np.random.Generator, inner: float, z: float, seat: float, back_thick: float,
-              soft: float) -> Shape:
+def _cushions(
+    rng: np.random.Generator, inner: float, z: float, seat: float, back_thick: float, soft: float
+) -> Shape:
     """A row of seat cushions, and sometimes a row of back cushions before the back."""
     count = int(rng.integers(1, 4))
     width = 2 * inner / count
     thick = rng.uniform(0.03, 0.055)
     back = -z + 1.8 * back_thick
     front = z + rng.uniform(0.0, 0.02)
-    seat_cushion = box((0, seat + thick * 0.7, (back + front) / 2),
-                       (width / 2 - 0.006, thick, (front - back) / 2), min(2 * soft, 0.9 * thick))
+    seat_cushion = box(
+        (0, seat + thick * 0.7, (back + front) / 2),
+        (width / 2 - 0.006, thick, (front - back) / 2),
+        min(2 * soft, 0.9 * thick),
+    )
     row = repeated(seat_cushion, "x", width, count)
     if rng.random() < 0.5:
         return row
     high, deep = rng.uniform(0.08, 0.15), rng.uniform(0.035, 0.06)
-    back_cushion = box((0, seat + 1.5 * thick + high, back + deep * 0.6),
-                       (width / 2 - 0.008, high, deep), 0.9 * deep)
+    back_cushion = box(
+        (0, seat + 1.5 * thick + high, back + deep * 0.6),
+        (width / 2 - 0.008, high, deep),
+        0.9 * deep,
+    )
     return union(row, repeated(back_cushion, "x", width, count))
 
 
-def _arms(rng: np.random.Generator, x: float, z: float, floor: float, seat: float,
-          back_top: float, width: float, soft: float) -> Shape:
+def _arms(
+    rng: np.random.Generator,
+    x: float,
+    z: float,
+    floor: float,
+    seat: float,
+    back_top: float,
+    width: float,
+    soft: float,
+) -> Shape:
     top = seat + rng.uniform(0.3, 0.9) * (back_top - seat)
     middle = (x - width / 2, (floor + top) / 2, 0)
     arm = box(middle, (width / 2, (top - floor) / 2, z), min(2 * soft, 0.45 * width))
@@ -82,8 +104,9 @@ def _arms(rng: np.random.Generator, x: float, z: float, floor: float, seat: floa
     return mirrored(arm, "x")
 
 
-def _chaise(rng: np.random.Generator, inner: float, z: float, floor: float, seat: float,
-            soft: float, cover) -> list[Part]:
+def _chaise(
+    rng: np.random.Generator, inner: float, z: float, floor: float, seat: float, soft: float, cover
+) -> list[Part]:
     """A long seat in front of one end."""
     side, half = rng.choice([-1.0, 1.0]), inner * rng.uniform(0.3, 0.42)
     reach = rng.uniform(0.1, 0.22)
@@ -93,14 +116,16 @@ def _chaise(rng: np.random.Generator, inner: float, z: float, floor: float, seat
     return [Part(union(body, pad), cover)]
 
 
-def _pillows(rng: np.random.Generator, inner: float, z: float, seat: float, back_thick: float
-             ) -> list[Part]:
+def _pillows(
+    rng: np.random.Generator, inner: float, z: float, seat: float, back_thick: float
+) -> list[Part]:
     parts = []
     for side in (-1.0, 1.0)[: int(rng.integers(1, 3))]:
         half, thick = rng.uniform(0.06, 0.1), rng.uniform(0.025, 0.035)
         x = side * (inner - half) * rng.uniform(0.75, 1.0)
         middle = (x, seat + 0.06 + half, -z + 2 * back_thick + 0.05)
-        pillow = turned(box(middle, (half, half, thick), 0.9 * thick), "x",
-                        -rng.uniform(0.1, 0.4), middle)
+        pillow = turned(
+            box(middle, (half, half, thick), 0.9 * thick), "x", -rng.uniform(0.1, 0.4), middle
+        )
         parts.append(Part(turned(pillow, "z", rng.uniform(-0.4, 0.4), middle), fabric(rng)))
     return parts

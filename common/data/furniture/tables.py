@@ -22,8 +22,10 @@ def table(rng: np.random.Generator) -> list[Part]:
     # The corners of a round top stand over nothing: keep the legs inside its circle.
     inset = rng.uniform(0.8, 0.92) if form == "rectangle" else rng.uniform(0.5, 0.66)
     leg_x, leg_z = inset * x, inset * z
-    base = rng.choice(["legs", "pedestal", "panels", "sled", "trestle", "block"],
-                      p=[0.5, 0.2, 0.1, 0.07, 0.07, 0.06])
+    base = rng.choice(
+        ["legs", "pedestal", "panels", "sled", "trestle", "block"],
+        p=[0.5, 0.2, 0.1, 0.07, 0.07, 0.06],
+    )
     if base == "legs":
         parts.append(Part(four_legs(rng, leg_x, leg_z, under, 0.05), frame))
         parts += _below(rng, leg_x, leg_z, under, frame)
@@ -43,8 +45,9 @@ def table(rng: np.random.Generator) -> list[Part]:
     return parts
 
 
-def _top(rng: np.random.Generator, form: str, x: float, z: float, level: float, thick: float
-         ) -> Shape:
+def _top(
+    rng: np.random.Generator, form: str, x: float, z: float, level: float, thick: float
+) -> Shape:
     rounding = rng.uniform(0.05, 0.95) * thick / 2
     if form == "rectangle":
         return box((0, level, 0), (x, thick / 2, z), rounding)
@@ -58,8 +61,9 @@ def _top(rng: np.random.Generator, form: str, x: float, z: float, level: float, 
 
 def _below(rng: np.random.Generator, x: float, z: float, under: float, frame) -> list[Part]:
     """What joins the legs: an apron, a shelf, rails, a drawer case, or nothing."""
-    joins = rng.choice(["apron", "shelf", "rails", "drawers", "nothing"],
-                       p=[0.3, 0.22, 0.13, 0.15, 0.2])
+    joins = rng.choice(
+        ["apron", "shelf", "rails", "drawers", "nothing"], p=[0.3, 0.22, 0.13, 0.15, 0.2]
+    )
     if joins == "apron":
         depth = rng.uniform(0.025, 0.06)
         return [Part(box((0, under - depth + 0.005, 0), (x, depth, z)), frame)]
