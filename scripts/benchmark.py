@@ -99,7 +99,8 @@ def compare(level: RayLevel, rays: Rays, device: torch.device) -> list[Figure]:
     equal, difference = agreement(fast, dense)
     print(
         f"{count} rays, {crossing} cross the cube, {int(dense.found.sum())} hit; "
-        f"{SAMPLES} samples; equal hits {equal:.4%}, |depth difference| median {difference.median():.2g}, "
+        f"{SAMPLES} samples; equal hits {equal:.4%}, "
+        f"|depth difference| median {difference.median():.2g}, "
         f"max {difference.max():.2g}"
     )
     per_ray = fast.evaluations / crossing, dense.evaluations / crossing

@@ -14,8 +14,8 @@ from common.training.run_folder import load_checkpoint
 from tests.make_collection import write_tiny_collection
 from tests.make_run import ROOT, merged, run_script, tiny_settings, write_settings
 
-# Random points of the field differ: each process draws those of its own rays. These have none,
-# for the model, after its first step, has background rays before the object only at its surface.
+# Terms without random points in the model (freespace, occupancy and normal draw some): there the
+# seed of a step depends on the process, lest all draw the same numbers for different rays.
 CHANGES = {
     "losses": {"rgb": 1, "depth": 1, "hull": 1, "freespace": 0, "occupancy": 0},
     "supervision": {"hull_points": 32},

@@ -187,7 +187,8 @@ def _steps(
                 _save(run.latest, task.model, optimiser, progress)
             raise Stopped(
                 f"stopped by {stop.reason or 'another process'} after {progress.step} of "
-                f"{config.iterations} iterations; the same command continues from there ({run.path})"
+                f"{config.iterations} iterations; the same command continues from there "
+                f"({run.path})"
             )
     if process.leads:
         _save(run.latest, task.model, optimiser, progress)

@@ -1,5 +1,6 @@
 """One process or several under torchrun, and the device each works on."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ def joined(device_name: str) -> Iterator[Process]:
     try:
         yield Process(rank, count, device)
     finally:
+        # DistributedDataParallel lives on in a reference cycle and holds the group's threads, which
+        # may outlive the interpreter and abort the process ("terminate called ...").
+        gc.collect()
         dist.destroy_process_group()
 
 
