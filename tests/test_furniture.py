@@ -101,8 +101,9 @@ def test_no_occupied_point_lies_in_front_of_the_depth(made):
     column, row = pixel.round().long().clamp(0, size - 1).unbind(-1)
     view = torch.arange(len(z))[:, None].expand_as(z)
     depth = torch.from_numpy(record.depth)[view, row, column]
-    # Only where the point projects right onto the pixel's centre is the ray through it the same.
-    same_ray = (pixel - pixel.round()).abs().amax(dim=-1) < 0.02
+    # Only where the point projects onto the pixel's centre is the ray through it the same: a tenth
+    # of a pixel is a few thousandths of the cube, far less than the 0.02 allowed below.
+    same_ray = (pixel - pixel.round()).abs().amax(dim=-1) < 0.1
     assert same_ray.any()
     assert ((z > depth - 0.02) | ~same_ray).float().mean() > 0.999
 
