@@ -162,8 +162,11 @@ class SupervisionConfig(Section):
 
 
 class GenerationConfig(Section):
-    """Meshes from the field."""
+    """Meshes, volumes and pictures from a trained field."""
 
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="occupancy at the surface; null: march.threshold"
+    )
     resolution: int = Field(256, ge=8, description="cells on the side of the finest grid")
     coarse_resolution: int = Field(32, ge=4, description="cells on the side of the first grid")
     refinement_steps: int = Field(2, ge=0, description="rounds of mesh refinement; 0: none")

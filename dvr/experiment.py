@@ -140,6 +140,8 @@ def load_run(
     objects = 1 if embedding is None else len(embedding)
     model = make_model(config.model_copy(update={"model": bare}), objects).to(device)
     load_model_state(model, state["model"], path)
+    if config.generation.threshold is not None:
+        model.set_threshold(config.generation.threshold)
     model.eval()
     numbers = {key: state[key] for key in ("step", "seconds", "best")}
     return model, config, numbers

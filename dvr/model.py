@@ -1,5 +1,6 @@
 """Encoder and field together: from a batch of rays to named loss terms."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,12 @@ class DVRModel(nn.Module):
         self.decoder = OccupancyTextureField(
             model.hidden, model.blocks, model.code, model.colour, model.frequencies
         )
-        tau = torch.tensor(config.march.threshold)
-        self.level_logit = float(torch.logit(tau))
+        self.set_threshold(config.march.threshold)
         self.refinement = Refinement(config.march.refinement, config.march.refinement_steps)
+
+    def set_threshold(self, occupancy: float) -> None:
+        """Take the surface to be where this occupancy (tau) is reached."""
+        self.level_logit = math.log(occupancy / (1 - occupancy))
 
     def start_as_sphere(self, generator: torch.Generator) -> None:
         """Give the untrained field the configured ball as its surface."""

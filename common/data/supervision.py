@@ -129,9 +129,9 @@ def draw_hull_points(
 ) -> tuple[Float[Tensor, "K 3"], Bool[Tensor, "K"]]:
     """Random points of the cube and whether every mask that sees them contains them.
 
-    Half are uniform; half lie near the hull's surface, on rays of object pixels at the visual
-    hull's depth (uniform too where that is unknown), where a network learns most. A point outside
-    one mask is certainly empty; inside all of them it is taken as occupied.
+    Half are uniform. Of the others, those drawn for a pixel of the object lie near the visual
+    hull's depth there, where a network learns most; those drawn for the background are uniform too.
+    A point outside one mask is certainly empty; inside all of them it is taken as occupied.
     """
     points = torch.rand(count, 3, generator=generator) - 0.5
     if count and views.hull_depth is not None:
