@@ -131,8 +131,8 @@ def fitted_level(device: torch.device) -> RayLevel:
     field = field.to(device)
     condition = field.condition(torch.zeros(1, 0, device=device))
     optimiser = torch.optim.Adam(field.parameters(), lr=5e-4)
-    for _ in range(400):
-        points = torch.rand(4096, 3, generator=generator) - 0.5
+    for _ in range(200):
+        points = torch.rand(2048, 3, generator=generator) - 0.5
         inside = (piece.distance(points) < 0).float().to(device)
         logits = field.logits(points.to(device), condition)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, inside)

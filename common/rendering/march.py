@@ -183,6 +183,9 @@ def _guess(
 # fewer than 16 first looks miss too much, so marches of few samples look at all of them.
 LARGEST_STRIDE = 8
 FEWEST_FIRST_LOOKS = 16
+# How much steeper than seen a field may fall between two looks: on a field trained on photographs
+# 1, 2 and 4 found 99.34 %, 99.86 % and 99.98 % of the dense hits at 21, 22 and 24 looks a ray.
+CAUTION = 4.0
 
 
 @torch.no_grad()
@@ -192,7 +195,7 @@ def march(
     intervals: Intervals,
     samples: int,
     refinement: Refinement,
-    caution: float = 1.0,
+    caution: float = CAUTION,
 ) -> Hits:
     """The hits of ``march_dense``, looking closely only where a crossing may be.
 
