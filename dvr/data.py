@@ -1,12 +1,13 @@
 """From a configuration to the objects that are learnt, and from a step's number to its batch."""
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -271,16 +272,20 @@ def augment(
         drawn = drawn.mirrored()
         image = None if image is None else image.flip(-1)
     if data.colour_jitter:
-        # Rows sum to one: grey stays grey and the white background white.
-        mix = torch.rand(3, 3, generator=generator) ** 2
-        mix = mix / mix.sum(dim=1, keepdim=True)
-        amount = data.colour_jitter * torch.rand((), generator=generator)
-        mix = (1 - amount) * torch.eye(3) + amount * mix
-        drawn = drawn.with_colour(drawn.colour @ mix.T)
-        image = None if image is None else torch.einsum("ij,jhw->ihw", mix, image)
+        angle = (2 * torch.rand((), generator=generator) - 1) * torch.pi * data.colour_jitter
+        turn = hue_rotation(angle)
+        drawn = drawn.with_colour((drawn.colour @ turn.T).clamp(0, 1))
+        image = None if image is None else torch.einsum("ij,jhw->ihw", turn, image).clamp(0, 1)
     if data.crop_jitter and image is not None:
         image = shift_and_zoom(image, data.crop_jitter, generator)
     return image, drawn
+
+
+def hue_rotation(angle: Float[Tensor, ""]) -> Float[Tensor, "3 3"]:
+    """Rotate RGB about the grey axis: grey and white stay, saturation is kept (Rodrigues)."""
+    third = torch.full((3, 3), 1 / 3)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    return third + angle.cos() * (torch.eye(3) - third) + angle.sin() * cross
 
 
 def shift_and_zoom(image: Tensor, amount: float, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,13 @@
 """Photographs of a textured mesh, path traced by Mitsuba 3 (Jakob et al. 2022; an optional extra).
 
 The light does not move with the camera: a sky that fades towards the ground, and a key light from
-above that casts shadows. Surfaces are opaque, alike from both sides, diffuse or with a rough gloss,
-and lit with up to MAX_DEPTH - 1 bounces. The background is white.
+above, either a sun that casts sharp shadows or a soft box. Surfaces are opaque, alike from both
+sides, diffuse or with a rough gloss, and lit with up to MAX_DEPTH - 1 bounces. The background is
+white.
 """
+
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +21,8 @@ MAX_DEPTH = 4
 SKY, GROUND = 0.6, 0.3  # radiance overhead and underfoot; a white background has 1
 KEY_IRRADIANCE = 1.2
 KEY_TOWARDS = (-0.45, -1.0, -0.7)  # from above, in front and to the side of the object
+SOFT_WIDTH = np.radians(8.0)  # of the soft light's lobe, one standard deviation
+SOFT_GROUND = 0.4  # nothing is to be so dark from below that its texture drowns in noise
 # No real surface swallows or returns all light, but CAD files have both blacks and whites.
 DARKEST, LIGHTEST = 0.02, 0.9
 CREASE = np.radians(35.0)  # edges bent less than this look smooth
@@ -58,6 +64,18 @@ def cameras_around(
     low, high = np.sin(np.radians(elevation))
     azimuth = 2 * np.pi * (rng.permutation(views) + rng.random(views)) / views
     height = low + (high - low) * (rng.permutation(views) + rng.random(views)) / views
+    return _looking_at_origin(azimuth, height, size, distance, focal)
+
+
+def _looking_at_origin(
+    azimuth: Float[np.ndarray, "V"],
+    height: Float[np.ndarray, "V"],
+    size: int,
+    distance: float,
+    focal: float,
+) -> Cameras:
+    """Cameras at these places of a sphere; ``height`` is the sine of the elevation."""
+    views = len(azimuth)
     width = np.sqrt(1 - height**2)
     centre = distance * np.stack([width * np.sin(azimuth), height, width * np.cos(azimuth)], axis=1)
     half = (size - 1) / 2
@@ -67,29 +85,50 @@ def cameras_around(
     return Cameras(intrinsics.float().repeat(views, 1, 1), pose, size, size)
 
 
+def cameras_all_around(
+    views: int, size: int, distance: float, focal: float, rng: np.random.Generator
+) -> Cameras:
+    """Cameras spread evenly over a sphere, below the object too, that look at the origin, y up.
+
+    They are the points of a Fibonacci lattice in random order, so that any subset taken by its
+    number, as a held-out one, is spread over the sphere too. ``focal`` as in cameras_around.
+    """
+    index = rng.permutation(views)
+    height = 1 - (2 * index + 1) / views
+    azimuth = np.pi * (1 + 5**0.5) * index + 2 * np.pi * rng.random()
+    return _looking_at_origin(azimuth, height, size, distance, focal)
+
+
 def render_images(
-    parts: list[Part], cameras: Cameras, samples: int, gloss: bool, seed: int
+    parts: list[Part], cameras: Cameras, samples: int, gloss: float, seed: int
 ) -> UInt8[np.ndarray, "V H W 3"]:
-    """Pictures of the parts, each pixel the mean of ``samples`` light paths through its area."""
+    """Pictures of the parts in sunlight, as photographs takes them."""
+    return np.stack(list(photographs(parts, cameras, samples, gloss, "sun", seed)))
+
+
+def photographs(
+    parts: list[Part],
+    cameras: Cameras,
+    samples: int,
+    gloss: float,
+    light: Literal["sun", "soft"],
+    seed: int,
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """One picture after the other, each pixel the mean of ``samples`` light paths through its area.
+
+    ``gloss`` from 0 (diffuse) to 1 is how strongly surfaces mirror the light, roughly.
+    """
     mi = load_mitsuba()
     scene = mi.load_dict(
         {
             "type": "scene",
             "integrator": {"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": True},
-            "sky": {"type": "envmap", "bitmap": mi.Bitmap(_sky())},
-            "key": {
-                "type": "directional",
-                "direction": list(KEY_TOWARDS),
-                "irradiance": {"type": "rgb", "value": KEY_IRRADIANCE},
-            },
+            **(_sunlight() if light == "sun" else _soft_light()),
             **{f"part_{index}": _mesh(part, gloss) for index, part in enumerate(parts)},
         }
     )
-    images = [
-        _photograph(scene, cameras, view, samples, seed * len(cameras) + view)
-        for view in range(len(cameras))
-    ]
-    return np.stack(images)
+    for view in range(len(cameras)):
+        yield _photograph(scene, cameras, view, samples, seed * len(cameras) + view)
 
 
 def _photograph(
@@ -120,7 +159,7 @@ def _photograph(
     return _to_srgb(rgba[..., :3] + white)
 
 
-def _mesh(part: Part, gloss: bool):
+def _mesh(part: Part, gloss: float):
     mi = load_mitsuba()
     properties = mi.Properties()
     properties["bsdf"] = mi.load_dict(_material(part, gloss))
@@ -147,7 +186,7 @@ def _mesh(part: Part, gloss: bool):
     return mesh
 
 
-def _material(part: Part, gloss: bool) -> dict:
+def _material(part: Part, gloss: float) -> dict:
     mi = load_mitsuba()
     if part.texture is not None:
         colour = {"type": "bitmap", "bitmap": mi.Bitmap(part.texture)}
@@ -158,7 +197,7 @@ def _material(part: Part, gloss: bool) -> dict:
         colour = {"type": "rgb", "value": value.tolist()}
     if gloss:
         # Mitsuba's roughplastic would do, but cannot take its colour from vertices.
-        surface = {"type": "principled", "base_color": colour, "roughness": 0.3, "specular": 0.5}
+        surface = {"type": "principled", "base_color": colour, "roughness": 0.3, "specular": gloss}
     else:
         surface = {"type": "diffuse", "reflectance": colour}
     return {"type": "twosided", "surface": surface}
@@ -194,11 +233,49 @@ def _corners_by_crowd(place: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def _sky() -> Float[np.ndarray, "h w 3"]:
+def _sunlight() -> dict:
+    mi = load_mitsuba()
+    return {
+        "sky": {"type": "envmap", "bitmap": mi.Bitmap(_sky(16, GROUND))},
+        "key": {
+            "type": "directional",
+            "direction": list(KEY_TOWARDS),
+            "irradiance": {"type": "rgb", "value": KEY_IRRADIANCE},
+        },
+    }
+
+
+def _soft_light() -> dict:
+    """A sky with one wide bright patch: shadows without edges and highlights that do not blind."""
+    mi = load_mitsuba()
+    sky = _sky(64, SOFT_GROUND)
+    rows, columns = sky.shape[:2]
+    polar = np.pi * (np.arange(rows)[:, None] + 0.5) / rows
+    azimuth = 2 * np.pi * (np.arange(columns) + 0.5) / columns
+    # Mitsuba's maps have +z at the middle of the picture and +x a quarter to its left.
+    direction = np.stack(
+        [
+            np.sin(polar) * np.sin(azimuth),
+            np.cos(polar) + 0 * azimuth,
+            -np.sin(polar) * np.cos(azimuth),
+        ],
+        axis=-1,
+    )
+    key = -np.array(KEY_TOWARDS) / np.linalg.norm(KEY_TOWARDS)
+    angle = np.arccos((direction @ key).clip(-1, 1))
+    patch = np.exp(-0.5 * (angle / SOFT_WIDTH) ** 2)
+    # The same light falls on a surface that faces it as the sun's.
+    solid_angle = (np.pi / rows) * (2 * np.pi / columns) * np.sin(polar)
+    irradiance = (patch * np.cos(angle).clip(0) * solid_angle).sum()
+    patch *= KEY_IRRADIANCE / irradiance
+    return {"sky": {"type": "envmap", "bitmap": mi.Bitmap(sky + patch[..., None].astype(sky.dtype))}}
+
+
+def _sky(rows: int, ground: float) -> Float[np.ndarray, "rows columns 3"]:
     """Radiance by direction, straight up in the first row."""
-    height = np.cos(np.pi * (np.arange(16) + 0.5) / 16)
-    radiance = GROUND + (SKY - GROUND) * (height + 1) / 2
-    return np.tile(radiance[:, None, None], (1, 32, 3)).astype(np.float32)
+    height = np.cos(np.pi * (np.arange(rows) + 0.5) / rows)
+    radiance = ground + (SKY - ground) * (height + 1) / 2
+    return np.tile(radiance[:, None, None], (1, 2 * rows, 3)).astype(np.float32)
 
 
 def _to_srgb(linear: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:

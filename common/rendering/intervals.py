@@ -40,3 +40,17 @@ def cube_intervals(rays: Rays, half_size: float = 0.5) -> Intervals:
     near = enter.amax(dim=-1).clamp_min(0)
     far = leave.amin(dim=-1)
     return Intervals(near, far, far > near)
+
+
+def sphere_intervals(rays: Rays, radius: float = 1.0) -> Intervals:
+    """Intersect rays with the ball of this radius around the origin.
+
+    A ball behind the origin is missed, an origin inside starts at 0, a tangent ray has an empty
+    interval. Directions must be unit vectors.
+    """
+    middle = -(rays.origin * rays.direction).sum(dim=-1)
+    # From the nearest point itself: middle^2 - |origin|^2 would cancel for cameras far away.
+    nearest = rays.origin + middle[..., None] * rays.direction
+    half = (radius**2 - nearest.square().sum(dim=-1)).clamp_min(0).sqrt()
+    near, far = (middle - half).clamp_min(0), middle + half
+    return Intervals(near, far, far > near)
