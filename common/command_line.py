@@ -1,6 +1,36 @@
-"""Types of command-line arguments."""
+"""What the scripts' command lines have in common."""
 
 import argparse
+from collections.abc import Sequence
+
+from common.errors import UserError
+
+
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments of every script on a trained run: RUN, checkpoint and device."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", help="run folder or configuration; default: the newest")
+    add_loading(parser)
+    return parser
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """Add which checkpoint to load and the device to work on."""
+    parser.add_argument("--checkpoint", choices=["best", "latest"], default="best")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+
+def refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """UserError naming those of these options that were given, and ``why`` they cannot be.
+
+    An option counts as given where its value is neither None nor False.
+    """
+    given = [name for name in names if getattr(arguments, name) not in (None, False)]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UserError(f"{options}: {why}")
 
 
 def positive(text: str) -> int:

@@ -30,23 +30,24 @@ class TrainingConfig(Section):
     out_dir: str = Field("out/run", description="run folder: checkpoints, logs, meshes")
     iterations: int = Field(10_000, ge=1, description="optimiser steps in all")
     seed: int = Field(0, ge=0, description="seed of every random choice")
-    objects: int = Field(16, ge=1, description="objects in a batch, over all processes")
-    rays: int = Field(256, ge=1, description="rays of each object in a batch")
+    rays: int = Field(256, ge=1, description="rays of a step (DVR: of each object)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's rate at its highest")
     warmup: int = Field(0, ge=0, description="iterations of linear increase to the highest rate")
     decay: Literal["steps", "cosine", "none"] = Field(
         "steps",
         description="steps: times decay_factor at each milestone; cosine: to zero at the end",
     )
-    milestones: tuple[int, ...] = Field((), description="iterations at which decay 'steps' acts")
+    milestones: tuple[float, ...] = Field(
+        (), description="when decay 'steps' acts: iterations, or below 1 shares of the run"
+    )
     decay_factor: float = Field(0.5, gt=0, le=1, description="factor of decay 'steps'")
     clip_gradient: float | None = Field(None, gt=0, description="largest gradient norm; null: none")
     log_every: int = Field(50, ge=1, description="iterations between scalars in the logs")
     validate_every: int = Field(1000, ge=1, description="iterations between validations")
     checkpoint_every: int = Field(500, ge=1, description="iterations between checkpoints")
     visualise_every: int = Field(2000, ge=1, description="iterations between images and meshes")
-    select_by: Literal["mask_iou", "depth_error"] = Field(
-        "mask_iou", description="validation metric that chooses best.pt; misses count against both"
+    select_by: Literal["mask_iou", "depth_error", "psnr"] = Field(
+        "mask_iou", description="validation metric that chooses best.pt; misses count against it"
     )
 
 

@@ -161,6 +161,15 @@ class SupervisionConfig(Section):
     sparse_points: int = Field(512, ge=1, description="sparse points per object and step")
 
 
+class DVRTraining(TrainingConfig):
+    """How long, how fast and where to train."""
+
+    objects: int = Field(16, ge=1, description="objects in a batch, over all processes")
+    select_by: Literal["mask_iou", "depth_error"] = Field(
+        "mask_iou", description="validation metric that chooses best.pt; misses count against both"
+    )
+
+
 class GenerationConfig(Section):
     """Meshes, volumes and pictures from a trained field."""
 
@@ -193,7 +202,7 @@ class DVRConfig(Section):
     march: MarchConfig = MarchConfig()
     losses: LossConfig = LossConfig()
     supervision: SupervisionConfig = SupervisionConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: DVRTraining = DVRTraining()
     generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")

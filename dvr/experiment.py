@@ -1,34 +1,20 @@
 """An experiment from its configuration: check, prepare data and model, train, and load it again."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-import yaml
 
-from common.config import apply_overrides, load_yaml, validate
+from common.config import validate
 from common.data.furniture import make_furniture
 from common.errors import UserError
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
-from common.training.run_folder import (
-    RunFolder,
-    load_checkpoint,
-    load_model_state,
-    newest_run,
-    write_yaml,
-)
-from dvr.config import DVRConfig
+from common.training.run_config import checkpoint_of, prepare_run, read_settings
+from common.training.run_folder import RunFolder, load_checkpoint, load_model_state
+from dvr.config import DVRConfig, ModelConfig
 from dvr.data import EMBEDDED, SHAPENET, Objects
 from dvr.model import DVRModel
 from dvr.task import DVRTask
-
-
-def load_config(path: str, overrides: Sequence[str] = ()) -> DVRConfig:
-    """Read a YAML configuration with its overrides; UserError lists every problem at once."""
-    content = apply_overrides(load_yaml(Path(path)), overrides)
-    return validate(DVRConfig, content, path)
 
 
 def train_experiment(
@@ -49,7 +35,7 @@ def train_experiment(
     for split in (objects, validation):
         split[0]
     if process.leads:
-        _prepare_run(run, config, model, fresh)
+        prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
     wait_for_all(process)
     torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
     if process.leads:
@@ -60,6 +46,10 @@ def train_experiment(
         )
     task = DVRTask(model, config, objects, validation, process)
     train(task, config.training, run, process, exit_after)
+
+
+def _model_of(settings: dict, run: RunFolder) -> ModelConfig:
+    return validate(DVRConfig, settings, str(run.config)).model
 
 
 def make_model(config: DVRConfig, objects: int) -> DVRModel:
@@ -83,47 +73,9 @@ def with_data(config: DVRConfig, process: Process) -> DVRConfig:
     return config.model_copy(update={"data": data})
 
 
-def _prepare_run(run: RunFolder, config: DVRConfig, model: DVRModel, fresh: bool) -> None:
-    if fresh and (aside := run.keep_aside()):
-        print(f"the old run is kept as {aside}")
-    if run.latest.exists():
-        if run.config.exists() and read_run_config(run).model != config.model:
-            raise UserError(
-                f"{run.path}: holds a run with another model (its config.yaml differs in 'model'); "
-                "choose another training.out_dir, or --fresh to keep it aside and start anew"
-            )
-        # A checkpoint that cannot be continued is refused before anything is written.
-        load_model_state(model, load_checkpoint(run.latest)["model"], run.latest)
-    versions = {"torch": str(torch.__version__), "numpy": np.__version__}
-    write_yaml(run.config, {**config.model_dump(mode="json"), "versions": versions})
-
-
 def read_run_config(run: RunFolder) -> DVRConfig:
     """The resolved configuration that a run was trained with."""
-    try:
-        content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{run.path}: not a run folder (no config.yaml); name one made by scripts/train.py"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{run.config}: damaged; restore it or train again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{run.config}: holds no settings; restore it or train again")
-    content.pop("versions", None)
-    return validate(DVRConfig, content, str(run.config))
-
-
-def find_run(name: str | None) -> RunFolder:
-    """The run that a script's RUN argument means: a folder, a configuration, or the newest run."""
-    if name is None:
-        return newest_run()
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return RunFolder(Path(load_config(name).training.out_dir))
-    if not path.is_dir():
-        raise UserError(f"{path}: no such run folder; train one, or name a configuration")
-    return RunFolder(path)
+    return validate(DVRConfig, read_settings(run), str(run.config))
 
 
 def load_run(
@@ -134,7 +86,7 @@ def load_run(
     # The checkpoint has what became of the ImageNet weights; their file may be gone.
     encoder = config.model.encoder.model_copy(update={"weights": None})
     bare = config.model.model_copy(update={"encoder": encoder})
-    path = run.best if checkpoint == "best" and run.best.exists() else run.latest
+    path = checkpoint_of(run, checkpoint)
     state = load_checkpoint(path, device)
     embedding = state["model"].get("encoder.embedding.weight")
     objects = 1 if embedding is None else len(embedding)

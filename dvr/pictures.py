@@ -1,26 +1,15 @@
 """What a field looks like: colour, normals, depth and mask through a camera."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common.cameras import Cameras, Rays, pixel_grid
 from common.data.images import resize_image
+from common.rendering.picture import Picture, panels
 from dvr.data import Objects
 from dvr.model import DVRModel, images_to_input
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a field looks like through one camera; depth is camera z, infinite off the object."""
-
-    colour: Float[Tensor, "H W 3"]
-    normal: Float[Tensor, "H W 3"]
-    depth: Float[Tensor, "H W"]
-    mask: Bool[Tensor, "H W"]
 
 
 def object_condition(
@@ -75,21 +64,6 @@ def field_normals(
         points = points.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(model.level(condition)(points).sum(), points)
     return torch.nn.functional.normalize(gradient, dim=-1)
-
-
-def panels(picture: Picture) -> list[UInt8[np.ndarray, "H W 3"]]:
-    """Colour, normals and depth as pictures; near is light, the background white."""
-    normal = torch.where(picture.mask[..., None], picture.normal * 0.5 + 0.5, 1.0)
-    shade = torch.ones_like(picture.depth)
-    if picture.mask.any():
-        depth = picture.depth[picture.mask]
-        span = (depth.max() - depth.min()).clamp_min(1e-6)
-        shade[picture.mask] = 0.9 - 0.7 * (depth - depth.min()) / span
-    grey = shade[..., None].expand(-1, -1, 3)
-    return [
-        (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-        for image in (picture.colour, normal, grey)
-    ]
 
 
 SHEET_ROWS = 16

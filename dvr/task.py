@@ -10,13 +10,14 @@ from common.data.images import resize_image
 from common.data.views import Views
 from common.meshes.extract import extract_mesh
 from common.rendering.image_metrics import mask_iou
+from common.rendering.picture import panels
 from common.training.logs import Log
 from common.training.loop import StepResult
 from common.training.processes import Process
 from dvr.config import DVRConfig
 from dvr.data import Objects, StepBatches
 from dvr.model import Batch, DVRModel
-from dvr.pictures import object_condition, panels, render_view
+from dvr.pictures import object_condition, render_view
 
 VALIDATION_PIXELS = 1024
 SHOWN_OBJECTS = 4
@@ -34,6 +35,7 @@ class DVRTask:
         process: Process,
     ) -> None:
         self.model, self.config, self.device = model, config, process.device
+        self.rates = [(list(model.parameters()), 1.0)]
         self.batches = StepBatches(objects, config, process.rank, process.count)
         self.workers = config.data.workers
         self.weights = config.losses.model_dump()

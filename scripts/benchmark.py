@@ -28,7 +28,7 @@ from common.rendering.memory import in_chunks, points_per_chunk
 from common.training.processes import choose_device
 from common.training.run_folder import write_json
 from dvr.data import Objects
-from dvr.experiment import find_run, load_run
+from dvr.experiment import load_run
 from dvr.field import OccupancyTextureField
 from dvr.pictures import object_condition
 

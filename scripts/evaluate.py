@@ -28,7 +28,7 @@ from dvr.evaluation import (
     scores_by_category,
     training_view_scores,
 )
-from dvr.experiment import find_run, load_run
+from dvr.experiment import load_run
 
 SHOWN = (
     "volumetric_iou", "chamfer_l1", "chamfer_l1_x10", "accuracy", "completeness",

@@ -21,7 +21,7 @@ from common.meshes.mesh import transform_mesh
 from common.training.processes import choose_device
 from dvr.config import GenerationConfig
 from dvr.data import Objects
-from dvr.experiment import find_run, load_run
+from dvr.experiment import load_run
 from dvr.generation import make_mesh, subjects_in_folder, subjects_of
 
 

@@ -23,10 +23,11 @@ from common.command_line import positive
 from common.data.exr import write_exr
 from common.errors import UserError, run_command
 from common.rendering.orbit import orbit_cameras
+from common.rendering.picture import Picture, panels
 from common.training.processes import choose_device
 from dvr.data import Objects
-from dvr.experiment import find_run, load_run
-from dvr.pictures import Picture, contact_sheet, object_condition, panels, render_view
+from dvr.experiment import load_run
+from dvr.pictures import contact_sheet, object_condition, render_view
 
 KINDS = ("colour", "normal", "depth", "mask")
 

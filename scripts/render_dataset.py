@@ -3,7 +3,12 @@
     python scripts/render_dataset.py MESH_DIR [MESH_DIR ...] OUT [options]
 
 A MESH_DIR holds meshes (OBJ, PLY, GLB, STL, OFF), one folder per object, or category folders of
-those; its name becomes the category. Interrupted work is continued by the same command.
+those; its name becomes the category. With --scene, make the multi-view scene of one mesh instead
+(IDR's layout, with the true surface), seen from all around in soft light:
+
+    python scripts/render_dataset.py MESH OUT --scene [options]
+
+Interrupted work is continued by the same command.
 """
 
 import argparse
@@ -22,14 +27,68 @@ from common.data.mesh_collection import (
     render_objects,
 )
 from common.data.mesh_files import MeshSource, find_objects, missing_files
-from common.data.mesh_rendering import MAX_ELEVATION
+from common.data.mesh_rendering import MAX_ELEVATION, use_threads
+from common.data.mesh_scene import (
+    SceneSettings,
+    describe,
+    find_mesh,
+    find_texture,
+    is_scene_finished,
+    render_scene,
+)
 from common.errors import Stopped, UserError, run_command
+
+# Distances of 1 are the unit cube's side for a collection, the unit ball's radius for a scene.
+COLLECTION = {
+    "views": 24,
+    "size": 64,
+    "samples": 64,
+    "distance": 1.7,
+    "focal": 2.1875,
+    "gloss": 0.0,
+    "elevation": (0.0, 60.0),
+    "holdout_every": 5,
+}
+SCENE = {"views": 60, "size": 300, "samples": 128, "distance": 3.0, "focal": 3.1, "gloss": 0.5}
+ONLY_COLLECTION = ("category", "holdout_every", "elevation", "limit")
+ONLY_SCENE = ("texture",)
 
 
 def main() -> None:
     arguments = _parse()
+    if arguments.scene:
+        _make_scene(arguments)
+    else:
+        _make_collection(arguments)
+
+
+def _make_scene(arguments: argparse.Namespace) -> None:
+    if len(arguments.mesh_dirs) > 1:
+        raise UserError("--scene: a scene is of one mesh; several were given")
+    out, settings = arguments.out, _scene_settings(arguments)
+    mesh = find_mesh(arguments.mesh_dirs[0])
+    texture = arguments.texture or find_texture(mesh)
+    print(mesh if texture is None else f"{mesh} with {texture.name} around it")
+    if is_scene_finished(out, describe(mesh, texture, settings)):
+        print(f"{out}: was there already")
+        return
+    use_threads(arguments.workers)
+    progress = tqdm(total=settings.views, unit="view", disable=not sys.stderr.isatty())
+    try:
+        for done in render_scene(mesh, texture, out, settings):
+            progress.update()
+            if progress.disable:
+                print(f"view {done} of {settings.views}", flush=True)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; the same command finishes {out}") from None
+    finally:
+        progress.close()
+    print(f"{out}: {settings.views} views of {settings.size} x {settings.size} pixels")
+
+
+def _make_collection(arguments: argparse.Namespace) -> None:
     out = arguments.out
-    settings = _settings(arguments)
+    settings = _collection_settings(arguments)
     sources = _find(arguments.mesh_dirs, arguments.category)
     chosen = _first_of_each(sources, arguments.limit)
     _print_choices(chosen)
@@ -66,40 +125,66 @@ def _render(
 
 
 def _parse() -> argparse.Namespace:
+    """Arguments that fit together; those not given have the defaults of a collection or scene."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("mesh_dirs", metavar="MESH_DIR", nargs="+", type=Path, help="a folder of meshes")
-    add("out", metavar="OUT", type=Path, help="the collection to make or to continue")
-    add("--category", help="the category's name, instead of that of the one MESH_DIR")
-    add("--views", type=int, default=24, help="pictures of each object (24)")
-    add("--size", type=int, default=64, help="height and width of a picture in pixels (64)")
-    add("--samples", type=int, default=64, help="light paths a pixel (64)")
+    add("out", metavar="OUT", type=Path, help="the collection or scene to make or to continue")
+    add("--scene", action="store_true", help="make the scene of one mesh, a file or in a folder")
+    add("--views", type=int, help="pictures of each object (24; scene: 60)")
+    add("--size", type=int, help="height and width of a picture in pixels (64; scene: 300)")
+    add("--samples", type=int, help="light paths a pixel (64; scene: 128)")
     add("--seed", type=int, default=0, help="of cameras, light paths and points (0)")
+    add("--up", choices=("y", "z"), default="y", help="the meshes' upward axis (y)")
+    add(
+        "--distance",
+        type=float,
+        help="of cameras; an object's longest side is 0.9, a scene's object has radius 0.9 "
+        "(1.7; scene: 3)",
+    )
+    add("--focal", type=float, help="focal length over half the image (2.1875; scene: 3.1)")
+    add(
+        "--gloss",
+        type=float,
+        nargs="?",
+        const=0.5,
+        help="how shiny surfaces are, 0 to 1 (0; scene, or without a number: 0.5)",
+    )
+    add("--workers", type=int, default=_cores(), help="processes, or a scene's threads (all cores)")
+    add("--category", help="the category's name, instead of that of the one MESH_DIR")
     add(
         "--holdout-every",
         type=int,
-        default=5,
         metavar="N",
         help="every Nth object of a category is for testing; 0: none (5). Of the others, "
         "every 8th is for validation",
     )
-    add("--up", choices=("y", "z"), default="y", help="the meshes' upward axis (y)")
-    add("--distance", type=float, default=1.7, help="of cameras; an object's side is 0.9 (1.7)")
-    add("--focal", type=float, default=2.1875, help="focal length over half the image (2.1875)")
     add(
         "--elevation",
         type=float,
         nargs=2,
-        default=(0.0, 60.0),
         metavar=("LOW", "HIGH"),
-        help="of the cameras above the horizon, degrees (0 60)",
+        help="of a collection's cameras above the horizon, degrees (0 60)",
     )
-    add("--gloss", action="store_true", help="make every surface a little shiny")
     add("--limit", type=int, metavar="N", help="only the first N objects of each category")
-    add("--workers", type=int, default=_cores(), help="processes, one object each (all cores)")
-    return parser.parse_args()
+    add(
+        "--texture",
+        type=Path,
+        help="picture for a scene's mesh, instead of its material (where the file names none: "
+        "the only picture beside it)",
+    )
+    arguments = parser.parse_args()
+    for name in ONLY_COLLECTION if arguments.scene else ONLY_SCENE:
+        if getattr(arguments, name) is not None:
+            kind = "collection, so not with" if arguments.scene else "scene: add"
+            raise UserError(f"--{name.replace('_', '-')}: is for a {kind} --scene")
+    for name, value in (SCENE if arguments.scene else COLLECTION).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    _check(arguments)
+    return arguments
 
 
 def _cores() -> int:
@@ -108,17 +193,18 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    low, high = arguments.elevation
+def _check(arguments: argparse.Namespace) -> None:
+    low, high = arguments.elevation or (0.0, 0.0)
     for option, holds, expected in [
         ("views", arguments.views >= 1, "at least 1"),
         ("size", arguments.size >= 8, "at least 8 pixels"),
         ("samples", arguments.samples >= 1, "at least 1"),
         ("seed", arguments.seed >= 0, "0 or more"),
-        ("holdout-every", arguments.holdout_every == 0 or arguments.holdout_every >= 2,
+        ("holdout-every", not arguments.holdout_every or arguments.holdout_every >= 2,
          "0 or at least 2"),
-        ("distance", arguments.distance >= 1, "at least 1, outside the unit cube"),
+        ("distance", arguments.distance >= 1, "at least 1, outside the object"),
         ("focal", arguments.focal > 0, "positive"),
+        ("gloss", 0 <= arguments.gloss <= 1, "0 to 1"),
         ("elevation", -MAX_ELEVATION <= low <= high <= MAX_ELEVATION,
          f"LOW HIGH in order, between {-MAX_ELEVATION:g} and {MAX_ELEVATION:g} degrees"),
         ("limit", arguments.limit is None or arguments.limit >= 1, "at least 1"),
@@ -126,6 +212,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     ]:  # fmt: skip
         if not holds:
             raise UserError(f"--{option}: expected {expected}")
+
+
+def _collection_settings(arguments: argparse.Namespace) -> Settings:
+    low, high = arguments.elevation
     return Settings(
         views=arguments.views,
         size=arguments.size,
@@ -136,6 +226,19 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         distance=arguments.distance,
         focal=arguments.focal,
         elevation=(low, high),
+        gloss=arguments.gloss,
+    )
+
+
+def _scene_settings(arguments: argparse.Namespace) -> SceneSettings:
+    return SceneSettings(
+        views=arguments.views,
+        size=arguments.size,
+        samples=arguments.samples,
+        seed=arguments.seed,
+        up=arguments.up,
+        distance=arguments.distance,
+        focal=arguments.focal,
         gloss=arguments.gloss,
     )
 

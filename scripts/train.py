@@ -1,7 +1,7 @@
 """Train a model from a YAML configuration.
 
     python scripts/train.py configs/dvr_ShapeNet.yaml
-    python scripts/train.py configs/dvr_DTU.yaml data.path=SCENE training.iterations=5000
+    python scripts/train.py configs/idr_DTU.yaml data.path=SCENE training.iterations=5000
     torchrun --nproc_per_node=2 scripts/train.py configs/dvr_ShapeNet_paper.yaml
 
 A run found in training.out_dir is continued; --fresh keeps it aside and starts anew.
@@ -9,11 +9,14 @@ A run found in training.out_dir is continued; --fresh keeps it aside and starts 
 
 import argparse
 
+from method import CONFIGS, load_config
+
+import dvr.experiment
+import idr.experiment
 from common.config import describe
 from common.errors import run_command
 from common.training.processes import joined
 from dvr.config import DVRConfig
-from dvr.experiment import load_config, train_experiment
 
 
 def main() -> None:
@@ -31,14 +34,19 @@ def main() -> None:
     parser.add_argument("--help-config", action="store_true", help="list every configuration key")
     arguments = parser.parse_args()
     if arguments.help_config:
-        for key, default, meaning in describe(DVRConfig):
-            print(f"{key} = {default}\n    {meaning}")
+        for method, settings in CONFIGS.items():
+            print(f"# method: {method}")
+            for key, default, meaning in describe(settings):
+                print(f"{key} = {default}\n    {meaning}")
         return
     if arguments.config is None:
         parser.error("a configuration file is needed, such as configs/dvr_ShapeNet.yaml")
     config = load_config(arguments.config, arguments.overrides)
     with joined(arguments.device) as process:
-        train_experiment(config, process, arguments.fresh, arguments.exit_after)
+        if isinstance(config, DVRConfig):
+            dvr.experiment.train_experiment(config, process, arguments.fresh, arguments.exit_after)
+        else:
+            idr.experiment.train_experiment(config, process, arguments.fresh, arguments.exit_after)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pydantic import Field
 from common.config import Section, apply_overrides, describe, load_yaml, validate
 from common.errors import UserError
 from dvr.config import DVRConfig
-from dvr.experiment import load_config
+from scripts.method import load_config
 from tests.make_run import ROOT, run_script
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -13,8 +13,9 @@ from common.training.processes import Process, choose_device
 from common.training.run_folder import RunFolder, load_checkpoint, save_checkpoint
 from dvr.config import DVRConfig
 from dvr.data import Objects
-from dvr.experiment import find_run, load_run, make_model, train_experiment, with_data
+from dvr.experiment import load_run, make_model, train_experiment, with_data
 from dvr.task import DVRTask
+from scripts.method import find_run
 from tests.make_collection import write_tiny_collection, write_tiny_scene
 from tests.make_run import PICTURES, SCENE, merged, tiny_settings, write_settings
 

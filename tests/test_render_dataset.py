@@ -322,7 +322,7 @@ def test_normals_are_smooth_on_a_sphere_and_sharp_on_a_box():
 @needs_mitsuba
 def test_textures_are_upright_and_seen_from_both_sides(tmp_path):
     parts, _ = normalise(read_parts(textured_quad(tmp_path)), "y")
-    front, _, back, _ = render_images(parts, four_sides(32), 16, False, 0)
+    front, _, back, _ = render_images(parts, four_sides(32), 16, 0.0, 0)
     # The square's corners are at 0.45 / 1.7 * 31 = 8 pixels from the middle.
     quarters = {"red": (12, 12), "green": (12, 20), "blue": (20, 12), "white": (20, 20)}
     for name, (row, column) in quarters.items():
@@ -341,7 +341,7 @@ def test_vertex_colours_are_kept(tmp_path):
     mesh.visual.vertex_colors = np.tile([200, 20, 20, 255], (8, 1))
     mesh.export(tmp_path / "red.ply")
     parts, _ = normalise(read_parts(tmp_path / "red.ply"), "y")
-    for gloss in (False, True):
+    for gloss in (0.0, 0.5):
         pixel = render_images(parts, four_sides(16), 16, gloss, 0)[0, 8, 8].astype(int)
         assert pixel[0] > 2 * pixel[1:].max()
 
@@ -356,7 +356,7 @@ def test_pictures_and_masks_are_of_the_same_camera(tmp_path):
     parts, _ = normalise(read_parts(tmp_path / "l.glb"), "y")
     cameras = cameras_around(4, 48, 1.7, 2.1875, (-30.0, 60.0), np.random.default_rng(0))
     # Grey, so every pixel that the object covers wholly is well below white.
-    covered = render_images(parts, cameras, 16, False, 0).max(axis=3) < 255
+    covered = render_images(parts, cameras, 16, 0.0, 0).max(axis=3) < 255
     mask = np.isfinite(depth_maps(solid(np.concatenate([p.corners for p in parts])), cameras))
     # A pixel whose centre hits is covered at least in part; the reverse fails only at outlines,
     # by about half a pixel: so does a shift by one.
@@ -482,6 +482,8 @@ def test_no_object_at_all_is_an_error(tmp_path, monkeypatch, capsys):
         (["{tmp}/set", "{tmp}/out", "--elevation", "50", "10"], "LOW HIGH in order"),
         (["{tmp}/set", "{tmp}/set", "{tmp}/out"], "the same object: set/a"),
         (["{tmp}/set", "{tmp}/set", "{tmp}/out", "--category", "x"], "one MESH_DIR"),
+        (["{tmp}/set", "{tmp}/out", "--gloss", "2"], "--gloss: expected 0 to 1"),
+        (["{tmp}/set", "{tmp}/out", "--texture", "a.png"], "--texture: is for a scene"),
     ],
 )
 def test_bad_arguments_are_one_sentence(tmp_path, monkeypatch, capsys, arguments, message):

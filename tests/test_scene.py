@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.cameras import pixel_grid
 from common.data.hull import on_masks
 from common.data.normalisation import hull_sphere, look_at_centre
-from common.data.scene import read_scene, scene_kind
+from common.data.scene import read_initial_cameras, read_scene, read_scene_truth, scene_kind
+from common.errors import UserError
 from tests.make_collection import (
     DISTANCE,
     SCENE_RADIUS,
@@ -72,6 +75,137 @@ class TestIdr:
         assert torch.equal(views.images, expected.images)
 
 
+def edit_cameras(scene, edit, name="cameras.npz"):
+    """Rewrite a scene's cameras: ``edit`` turns the dictionary of its arrays into another."""
+    with np.load(scene / "cameras.npz") as file:
+        arrays = dict(file)
+    np.savez(scene / name, **edit(arrays))
+
+
+def without_scale(arrays):
+    return {key: value for key, value in arrays.items() if not key.startswith("scale_mat")}
+
+
+class TestWithoutScaleMat:
+    @pytest.mark.parametrize(("frame", "size"), [("sphere", 1.0), ("cube", 0.5)])
+    def test_the_frame_is_put_around_the_object(self, tmp_path, frame, size):
+        scene = write_tiny_scene(tmp_path / "scene", size=96)
+        edit_cameras(scene, without_scale)
+        views, _ = read_scene(scene, frame=frame)
+        exact = silhouette_of_sphere(views, SCENE_SHIFT, SCENE_RADIUS * SCENE_SCALE)
+        assert (exact != views.masks).sum() <= 2
+        scale, centre = float(views.world_from_object[0, 0]), views.world_from_object[:3, 3]
+        off_centre = np.linalg.norm(SCENE_SHIFT - centre.numpy())
+        farthest = (off_centre + SCENE_RADIUS * SCENE_SCALE) / scale
+        assert 0.5 * size < farthest < size
+
+    @settings(max_examples=12, deadline=None)
+    @given(count=st.integers(3, 7), size=st.integers(20, 70))
+    def test_any_number_of_views_from_three_contains_the_hull(self, tmp_path_factory, count, size):
+        scene = write_tiny_scene(tmp_path_factory.mktemp("few") / "scene", count, size)
+        edit_cameras(scene, without_scale)
+        views, _ = read_scene(scene, frame="sphere")
+        scale, centre = float(views.world_from_object[0, 0]), views.world_from_object[:3, 3]
+        off_centre = np.linalg.norm(SCENE_SHIFT - centre.numpy())
+        assert off_centre + SCENE_RADIUS * SCENE_SCALE < scale
+        # Points that every mask holds, sought up to twice as far out.
+        steps = torch.linspace(-2, 2, 81)
+        grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+        hull = grid[on_masks(grid, views.masks, views.cameras, 1.0)]
+        assert 100 < len(hull) and hull.norm(dim=-1).max() < 1
+
+    def test_an_explicit_identity_is_a_scale_mat(self, tmp_path):
+        scene = write_tiny_scene(tmp_path / "scene")
+
+        def normalised(arrays):
+            worlds = {k: v @ arrays["scale_mat_0"] for k, v in arrays.items() if "world" in k}
+            return worlds | {k: np.eye(4) for k in arrays if "scale" in k}
+
+        edit_cameras(scene, normalised)
+        views, _ = read_scene(scene, frame="sphere")
+        assert torch.equal(views.world_from_object, torch.eye(4))
+
+
+def turned(world_mat, angle):
+    """A projection of a world that was first turned about its x axis."""
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return world_mat @ turn
+
+
+class TestInitialCameras:
+    def rough_file(self, scene):
+        """Cameras turned about the world's x axis, of half the focal length, in another frame."""
+
+        def rough(arrays):
+            shrink = np.diag([0.5, 0.5, 1, 1])
+            return {
+                key: np.diag([7.0, 7, 7, 1]) if "scale" in key else shrink @ turned(value, 0.02)
+                for key, value in arrays.items()
+            }
+
+        edit_cameras(scene, rough, "cameras_linear_init.npz")
+
+    @pytest.mark.parametrize("frame", ["sphere", "cube"])
+    @pytest.mark.parametrize("with_scale", [True, False])
+    def test_poses_are_the_files_in_the_scenes_own_frame(self, tmp_path, frame, with_scale):
+        scene = write_tiny_scene(tmp_path / "scene")
+        self.rough_file(scene)
+        if not with_scale:
+            edit_cameras(scene, without_scale)
+        views, _ = read_scene(scene, frame=frame)
+        rough = read_initial_cameras(scene, "cameras_linear_init.npz", views)
+        assert torch.equal(rough.intrinsics, views.cameras.intrinsics)
+        assert (rough.height, rough.width) == (24, 24)
+        # P T sees from T^-1 c, along T^-1 of its directions.
+        back = torch.from_numpy(np.linalg.inv(turned(np.eye(4), 0.02))).float()[:3, :3]
+        centre = to_world(views, views.cameras.centre) @ back.T
+        # Float32 at a distance of some 20 world units.
+        torch.testing.assert_close(to_world(views, rough.centre), centre, atol=2e-5, rtol=0)
+        pose, exact = rough.object_from_camera, views.cameras.object_from_camera
+        torch.testing.assert_close(pose[:, :3, :3], back @ exact[:, :3, :3], atol=2e-6, rtol=0)
+
+    def test_the_scenes_own_file_changes_nothing(self, tmp_path):
+        scene = write_tiny_scene(tmp_path / "scene")
+        views, _ = read_scene(scene, frame="sphere")
+        same = read_initial_cameras(scene, "cameras.npz", views)
+        torch.testing.assert_close(
+            same.object_from_camera, views.cameras.object_from_camera, atol=2e-6, rtol=0
+        )
+
+    def test_errors_name_the_file(self, tmp_path):
+        scene = write_tiny_scene(tmp_path / "scene")
+        views, _ = read_scene(scene, frame="sphere")
+        with pytest.raises(UserError, match=r"rough\.npz: no such file"):
+            read_initial_cameras(scene, "rough.npz", views)
+        edit_cameras(scene, lambda a: {k: v for k, v in a.items() if "_5" not in k}, "rough.npz")
+        with pytest.raises(UserError, match=r"rough\.npz: cameras of 5 views for 6 images"):
+            read_initial_cameras(scene, "rough.npz", views)
+        backwards = np.diag([-1.0, 1, -1, 1])
+        edit_cameras(scene, lambda a: a | {"world_mat_2": backwards @ a["world_mat_2"]}, "away.npz")
+        with pytest.raises(UserError, match=r"away\.npz: view 2: the object lies behind"):
+            read_initial_cameras(scene, "away.npz", views)
+
+
+class TestTruth:
+    def test_points_and_normals_are_as_in_the_file(self, tmp_path):
+        scene = write_tiny_scene(tmp_path / "scene")
+        assert read_scene_truth(scene) is None
+        normals = np.eye(3)
+        points = SCENE_SHIFT + SCENE_RADIUS * SCENE_SCALE * normals
+        np.savez(scene / "pointcloud.npz", points=points, normals=normals)
+        truth = read_scene_truth(scene)
+        assert truth[0].dtype == truth[1].dtype == np.float64
+        np.testing.assert_allclose(truth[0], points, rtol=1e-6)
+        np.testing.assert_array_equal(truth[1], normals)
+
+    def test_a_damaged_file_is_refused(self, tmp_path):
+        scene = write_tiny_scene(tmp_path / "scene")
+        np.savez(scene / "pointcloud.npz", points=np.ones((5, 3)), normals=np.ones((4, 3)))
+        with pytest.raises(UserError, match=r"pointcloud\.npz: points of shape \(5, 3\)"):
+            read_scene_truth(scene)
+
+
 class TestTransforms:
     def test_alpha_is_the_silhouette_and_shows_white(self, tmp_path):
         views, names = read_scene(write_tiny_transforms(tmp_path / "lego"), frame="sphere")
@@ -82,7 +216,7 @@ class TestTransforms:
 
     @pytest.mark.parametrize(("frame", "size"), [("sphere", 1.0), ("cube", 0.5)])
     def test_the_frame_contains_the_object_snugly(self, tmp_path, frame, size):
-        views, _ = read_scene(write_tiny_transforms(tmp_path / "lego"), frame=frame)
+        views, _ = read_scene(write_tiny_transforms(tmp_path / "lego", size=96), frame=frame)
         scale = float(views.world_from_object[0, 0])
         centre = views.world_from_object[:3, 3].numpy()
         farthest = np.linalg.norm(TRANSFORMS_CENTRE - centre) + TRANSFORMS_RADIUS
@@ -122,7 +256,7 @@ class TestNormalisation:
         assert not inside[distance > 1.6 * SCENE_RADIUS].any()
 
     def test_hull_sphere_contains_the_object(self, tmp_path):
-        views, _ = read_scene(write_tiny_scene(tmp_path / "scene"), frame="sphere")
+        views, _ = read_scene(write_tiny_scene(tmp_path / "scene", size=96), frame="sphere")
         centre, radius = hull_sphere(views.masks, views.cameras)
         assert centre.norm() + SCENE_RADIUS < radius < 2 * SCENE_RADIUS
 

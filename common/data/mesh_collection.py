@@ -1,8 +1,7 @@
 """A collection in DVR's layout from mesh files: pictures, cameras, depth and ground truth.
 
-Beside the layout's own files, `<out>/origin.yaml` keeps the settings, so that a collection is never
-finished with others than it was begun with; each object's `source.json` keeps its file, credits and
-object_from_file; `<out>/credits.json` gathers the credits.
+Beside the layout's own files, `<out>/origin.yaml` keeps the settings; each object's `source.json`
+its file, credits and object_from_file; `<out>/credits.json` gathers the credits.
 """
 
 import json
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from common.data.collection_writer import (
     ObjectRecord,
@@ -37,6 +35,7 @@ from common.data.mesh_truth import (
     solid,
     visible_surface,
 )
+from common.data.origin import open_origin
 from common.errors import UserError
 
 SURFACE_POINTS = 20_000
@@ -58,37 +57,16 @@ class Settings:
     distance: float  # of the cameras from the origin, object units
     focal: float  # 1 where a pixel at the image's edge is seen at 45 degrees
     elevation: tuple[float, float]  # degrees
-    gloss: bool
+    gloss: float  # 0 to 1
 
 
 def open_collection(out: Path, settings: Settings) -> None:
     """Make the folder and note its settings, or check that they are the ones it was begun with.
 
-    Raises UserError where they differ, or the folder holds something else.
+    Raises UserError where they differ, the folder holds something else, or no renderer is there.
     """
     load_mitsuba(), load_embree()
-    origin = out / "origin.yaml"
-    ours = {**asdict(settings), "elevation": list(settings.elevation)}
-    if not origin.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(
-                f"{out}: exists and was not made by this command (no origin.yaml); "
-                "choose a new or empty folder"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        origin.write_text(yaml.safe_dump(ours, sort_keys=False))
-        return
-    try:
-        theirs = dict(yaml.safe_load(origin.read_text()))
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise UserError(f"{origin}: cannot be read; delete {out} and render it anew") from error
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
-    if differing:
-        changes = ", ".join(f"{key} {theirs.get(key)} (now {ours[key]})" for key in differing)
-        raise UserError(
-            f"{out}: was rendered with other settings: {changes}; repeat those to finish it, "
-            "or choose another folder"
-        )
+    open_origin(out, {**asdict(settings), "elevation": list(settings.elevation)})
 
 
 def render_objects(

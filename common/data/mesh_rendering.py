@@ -6,8 +6,7 @@ sides, diffuse or with a rough gloss, and lit with up to MAX_DEPTH - 1 bounces. 
 white.
 """
 
-from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +46,14 @@ def load_mitsuba():
     return mitsuba
 
 
+def use_threads(count: int) -> None:
+    """Let Mitsuba take each picture with this many threads."""
+    load_mitsuba()
+    import drjit
+
+    drjit.set_thread_count(count)
+
+
 def cameras_around(
     views: int,
     size: int,
@@ -67,31 +74,13 @@ def cameras_around(
     return _looking_at_origin(azimuth, height, size, distance, focal)
 
 
-def _looking_at_origin(
-    azimuth: Float[np.ndarray, "V"],
-    height: Float[np.ndarray, "V"],
-    size: int,
-    distance: float,
-    focal: float,
-) -> Cameras:
-    """Cameras at these places of a sphere; ``height`` is the sine of the elevation."""
-    views = len(azimuth)
-    width = np.sqrt(1 - height**2)
-    centre = distance * np.stack([width * np.sin(azimuth), height, width * np.cos(azimuth)], axis=1)
-    half = (size - 1) / 2
-    intrinsics = torch.tensor([[focal * half, 0, half], [0, focal * half, half], [0, 0, 1]])
-    eye = torch.from_numpy(centre).float()
-    pose = look_at(eye, torch.zeros_like(eye), torch.tensor([0.0, 1.0, 0.0]))
-    return Cameras(intrinsics.float().repeat(views, 1, 1), pose, size, size)
-
-
 def cameras_all_around(
     views: int, size: int, distance: float, focal: float, rng: np.random.Generator
 ) -> Cameras:
     """Cameras spread evenly over a sphere, below the object too, that look at the origin, y up.
 
-    They are the points of a Fibonacci lattice in random order, so that any subset taken by its
-    number, as a held-out one, is spread over the sphere too. ``focal`` as in cameras_around.
+    They are the points of a Fibonacci lattice in random order: in its own, every eighth view, say,
+    lies on one strip. ``focal`` as in cameras_around.
     """
     index = rng.permutation(views)
     height = 1 - (2 * index + 1) / views
@@ -102,24 +91,20 @@ def cameras_all_around(
 def render_images(
     parts: list[Part], cameras: Cameras, samples: int, gloss: float, seed: int
 ) -> UInt8[np.ndarray, "V H W 3"]:
-    """Pictures of the parts in sunlight, as photographs takes them."""
-    return np.stack(list(photographs(parts, cameras, samples, gloss, "sun", seed)))
+    """Pictures of the parts in the sun; the other arguments as in photograph and lit_scene."""
+    scene = lit_scene(parts, gloss, "sun")
+    return np.stack(
+        [photograph(scene, cameras, view, samples, seed) for view in range(len(cameras))]
+    )
 
 
-def photographs(
-    parts: list[Part],
-    cameras: Cameras,
-    samples: int,
-    gloss: float,
-    light: Literal["sun", "soft"],
-    seed: int,
-) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """One picture after the other, each pixel the mean of ``samples`` light paths through its area.
+def lit_scene(parts: list[Part], gloss: float, light: Literal["sun", "soft"]) -> Any:
+    """The parts under a light, ready for photograph.
 
-    ``gloss`` from 0 (diffuse) to 1 is how strongly surfaces mirror the light, roughly.
+    ``gloss`` from 0 (diffuse) to 1 is how strongly surfaces mirror the light; plastic has 0.5.
     """
     mi = load_mitsuba()
-    scene = mi.load_dict(
+    return mi.load_dict(
         {
             "type": "scene",
             "integrator": {"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": True},
@@ -127,13 +112,15 @@ def photographs(
             **{f"part_{index}": _mesh(part, gloss) for index, part in enumerate(parts)},
         }
     )
-    for view in range(len(cameras)):
-        yield _photograph(scene, cameras, view, samples, seed * len(cameras) + view)
 
 
-def _photograph(
-    scene, cameras: Cameras, view: int, samples: int, seed: int
+def photograph(
+    scene: Any, cameras: Cameras, view: int, samples: int, seed: int
 ) -> UInt8[np.ndarray, "H W 3"]:
+    """One view's picture, each pixel the mean of ``samples`` light paths through its area.
+
+    ``seed`` is that of all the views; the light paths of each are its own.
+    """
     mi = load_mitsuba()
     film = {
         "type": "hdrfilm",
@@ -154,9 +141,29 @@ def _photograph(
         "film": film,
         "sampler": {"type": "multijitter", "sample_count": samples},
     }
-    rgba = np.array(mi.render(scene, sensor=mi.load_dict(sensor), seed=seed % 2**32))
+    rgba = np.array(
+        mi.render(scene, sensor=mi.load_dict(sensor), seed=(seed * len(cameras) + view) % 2**32)
+    )
     white = 1 - rgba[..., 3:].clip(0, 1)
     return _to_srgb(rgba[..., :3] + white)
+
+
+def _looking_at_origin(
+    azimuth: Float[np.ndarray, "V"],
+    height: Float[np.ndarray, "V"],
+    size: int,
+    distance: float,
+    focal: float,
+) -> Cameras:
+    """Cameras at these places of a sphere; ``height`` is the sine of the elevation."""
+    views = len(azimuth)
+    width = np.sqrt(1 - height**2)
+    centre = distance * np.stack([width * np.sin(azimuth), height, width * np.cos(azimuth)], axis=1)
+    half = (size - 1) / 2
+    intrinsics = torch.tensor([[focal * half, 0, half], [0, focal * half, half], [0, 0, 1]])
+    eye = torch.from_numpy(centre).float()
+    pose = look_at(eye, torch.zeros_like(eye), torch.tensor([0.0, 1.0, 0.0]))
+    return Cameras(intrinsics.float().repeat(views, 1, 1), pose, size, size)
 
 
 def _mesh(part: Part, gloss: float):
@@ -252,23 +259,20 @@ def _soft_light() -> dict:
     rows, columns = sky.shape[:2]
     polar = np.pi * (np.arange(rows)[:, None] + 0.5) / rows
     azimuth = 2 * np.pi * (np.arange(columns) + 0.5) / columns
-    # Mitsuba's maps have +z at the middle of the picture and +x a quarter to its left.
+    # Mitsuba's maps have -z at their left and right rims and +x a quarter from the left.
+    across = np.sin(polar)
     direction = np.stack(
-        [
-            np.sin(polar) * np.sin(azimuth),
-            np.cos(polar) + 0 * azimuth,
-            -np.sin(polar) * np.cos(azimuth),
-        ],
+        np.broadcast_arrays(across * np.sin(azimuth), np.cos(polar), -across * np.cos(azimuth)),
         axis=-1,
     )
     key = -np.array(KEY_TOWARDS) / np.linalg.norm(KEY_TOWARDS)
-    angle = np.arccos((direction @ key).clip(-1, 1))
-    patch = np.exp(-0.5 * (angle / SOFT_WIDTH) ** 2)
-    # The same light falls on a surface that faces it as the sun's.
-    solid_angle = (np.pi / rows) * (2 * np.pi / columns) * np.sin(polar)
-    irradiance = (patch * np.cos(angle).clip(0) * solid_angle).sum()
-    patch *= KEY_IRRADIANCE / irradiance
-    return {"sky": {"type": "envmap", "bitmap": mi.Bitmap(sky + patch[..., None].astype(sky.dtype))}}
+    cosine = direction @ key
+    patch = np.exp(-0.5 * (np.arccos(cosine.clip(-1, 1)) / SOFT_WIDTH) ** 2)
+    # As much light falls on a surface that faces it as from the sun.
+    solid_angle = (np.pi / rows) * (2 * np.pi / columns) * across
+    patch *= KEY_IRRADIANCE / (patch * cosine.clip(0) * solid_angle).sum()
+    light = (sky + patch[..., None]).astype(np.float32)
+    return {"sky": {"type": "envmap", "bitmap": mi.Bitmap(light)}}
 
 
 def _sky(rows: int, ground: float) -> Float[np.ndarray, "rows columns 3"]:

@@ -50,7 +50,17 @@ def attach(
             point = point.requires_grad_()
         value = level(point)
         (gradient,) = torch.autograd.grad(value.sum(), point, retain_graph=True)
-    gradient = gradient.detach()
+    return attach_evaluated(rays, depth, value, gradient)
+
+
+def attach_evaluated(
+    rays: Rays, depth: Float[Tensor, "S"], value: Float[Tensor, "S"], gradient: Float[Tensor, "S 3"]
+) -> SurfacePoints:
+    """The same for a field evaluated already: ``value`` at ``rays.at(depth)``, still in the graph.
+
+    The spatial ``gradient`` is taken as a constant.
+    """
+    depth, gradient = depth.detach(), gradient.detach()
     slope = (gradient * rays.direction.detach()).sum(dim=-1)
     least = GRAZING_COSINE * gradient.norm(dim=-1) + torch.finfo(slope.dtype).tiny
     # An exactly tangent ray counts as entering, the case the search looks for.

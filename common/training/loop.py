@@ -51,6 +51,11 @@ class Task(Protocol):
         ...
 
     @property
+    def rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Groups of the model's parameters, and their learning rate relative to the schedule's."""
+        ...
+
+    @property
     def batches(self) -> Dataset:
         """batches[step] is this process's batch of that step."""
         ...
@@ -127,7 +132,8 @@ def train(
     Raises Stopped after saving where a signal or ``exit_after`` seconds ask for it, UserError
     where the loss is no longer finite.
     """
-    optimiser = torch.optim.Adam(task.model.parameters(), lr=config.learning_rate, fused=True)
+    groups = [{"params": parameters} for parameters, _ in task.rates]
+    optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
     progress = Progress()
     if run.latest.exists():
         progress = _resume(task.model, optimiser, run, process)
@@ -158,8 +164,8 @@ def _steps(
     for batch in _batches(task, range(progress.step, config.iterations)):
         started = time.perf_counter()
         rate = learning_rate(config, progress.step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        for group, (_, factor) in zip(optimiser.param_groups, task.rates, strict=True):
+            group["lr"] = rate * factor
         model.train()
         optimiser.zero_grad(set_to_none=True)
         result = task.step(model, batch, progress.step)

@@ -1,0 +1,66 @@
+"""The configuration that a run keeps: written when it starts, read back by every script."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import yaml
+
+from common.config import Section
+from common.errors import UserError
+from common.training.run_folder import (
+    RunFolder,
+    load_checkpoint,
+    load_model_state,
+    write_yaml,
+)
+
+Config = TypeVar("Config", bound=Section)
+
+
+def prepare_run(
+    run: RunFolder,
+    config: Config,
+    model: torch.nn.Module,
+    fresh: bool,
+    same_model: Callable[[dict[str, Any]], bool],
+) -> None:
+    """Make the run folder ready to train in, continuing what is there unless ``fresh``.
+
+    ``same_model`` tells from a run's old settings whether its checkpoint fits. Raises UserError,
+    before anything is written, where it does not or the checkpoint cannot be read.
+    """
+    if fresh and (aside := run.keep_aside()):
+        print(f"the old run is kept as {aside}")
+    if run.latest.exists():
+        if run.config.exists() and not same_model(read_settings(run)):
+            raise UserError(
+                f"{run.path}: holds a run with another model (its config.yaml differs in 'model'); "
+                "choose another training.out_dir, or --fresh to keep it aside and start anew"
+            )
+        load_model_state(model, load_checkpoint(run.latest)["model"], run.latest)
+    versions = {"torch": str(torch.__version__), "numpy": np.__version__}
+    write_yaml(run.config, {**config.model_dump(mode="json"), "versions": versions})
+
+
+def read_settings(run: RunFolder) -> dict[str, Any]:
+    """The resolved settings that a run was trained with, as its config.yaml has them."""
+    try:
+        content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{run.path}: not a run folder (no config.yaml); name one made by scripts/train.py"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{run.config}: damaged; restore it or train again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{run.config}: holds no settings; restore it or train again")
+    content.pop("versions", None)
+    return content
+
+
+def checkpoint_of(run: RunFolder, which: str) -> Path:
+    """The checkpoint to load: the best where asked for and there, else the latest."""
+    return run.best if which == "best" and run.best.exists() else run.latest

@@ -1,0 +1,1 @@
+"""IDR: geometry, appearance and cameras learnt together (Yariv et al., NeurIPS 2020)."""

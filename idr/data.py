@@ -1,0 +1,141 @@
+"""The photographs of one scene, and from a step's number the pixels it compares."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from common.cameras import Cameras
+from common.data.collection import choose_views
+from common.data.scene import read_initial_cameras, read_scene
+from common.data.views import Views
+from common.errors import UserError
+from common.rendering.intervals import sphere_intervals
+from idr.camera_refinement import perturb_cameras
+from idr.config import IDRConfig
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Photographs of one object in the unit sphere: those learnt from and those held out.
+
+    ``held_out`` is empty where nothing is held out. ``rough_cameras`` are the training views' poses
+    that a run starts from: their own, another file's, or noisy ones. Names are the image files'.
+    """
+
+    training: Views
+    held_out: Views
+    rough_cameras: Cameras
+    training_names: list[str]
+    held_out_names: list[str]
+
+
+def load_scene(config: IDRConfig) -> Scene:
+    """Read the configured scene, split its views, and make its cameras as rough as asked."""
+    data, path = config.data, Path(config.data.path)
+    views, names = read_scene(path, frame="sphere")
+    file = config.cameras.file
+    rough = views.cameras if file is None else read_initial_cameras(path, file, views)
+    wanted = None if data.views is None else list(data.views)
+    chosen = choose_views(path, len(views), wanted, data.ignore_views)
+    views, rough, names = views[chosen], rough[chosen], [names[index] for index in chosen]
+    if data.image_size is not None:
+        views = views.resized(data.image_size)
+        rough = rough.resized(*views.masks.shape[1:])
+    every, index = data.holdout_every, torch.arange(len(views))
+    held = index % every == 0 if every else torch.zeros_like(index, dtype=torch.bool)
+    if held.all():
+        raise UserError(
+            f"data.holdout_every: {every} keeps all of the {len(index)} views from training; "
+            "set it to 0 or to a larger number, or add views"
+        )
+    learnt, kept = index[~held], index[held]
+    return Scene(
+        training=views[learnt],
+        held_out=views[kept],
+        rough_cameras=_with_noise(rough[learnt], config),
+        training_names=[names[i] for i in learnt.tolist()],
+        held_out_names=[names[i] for i in kept.tolist()],
+    )
+
+
+def _with_noise(cameras: Cameras, config: IDRConfig) -> Cameras:
+    settings = config.cameras
+    if not (settings.noise_deg or settings.noise_translation):
+        return cameras
+    generator = torch.Generator().manual_seed(config.training.seed)
+    return perturb_cameras(cameras, settings.noise_deg, settings.noise_translation, generator)
+
+
+@dataclass(frozen=True)
+class PixelBatch:
+    """Pixels of all views together: place, colour, and whether they show the object."""
+
+    view: Int[Tensor, "R"]
+    pixel: Float[Tensor, "R 2"]
+    colour: Float[Tensor, "R 3"]
+    mask: Bool[Tensor, "R"]
+
+    def to(self, device: torch.device) -> "PixelBatch":
+        """The same pixels on another device."""
+        return PixelBatch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+
+
+class PixelBatches(Dataset):
+    """batches[step]: a pure function of seed and step; of the pixels this process's share.
+
+    ``object_share`` of them show the object; the others are background whose rays meet the sphere
+    that may contain it (rays that cannot meet the object teach nothing).
+    """
+
+    def __init__(self, views: Views, config: IDRConfig, rank: int, processes: int) -> None:
+        self.views, self.config, self.rank = views, config, rank
+        self.rays = config.training.rays // processes
+        self.on_object = views.masks.reshape(-1).nonzero()[:, 0].to(torch.int32)
+        self.background = _background(views.masks, views.cameras)
+
+    def __len__(self) -> int:
+        return self.config.training.iterations
+
+    def __getitem__(self, step: int) -> PixelBatch:
+        """The pixels of a step, on the CPU."""
+        numbers = np.random.default_rng((self.config.training.seed, step, self.rank))
+        generator = torch.Generator().manual_seed(int(numbers.integers(2**63)))
+        objects = round(self.rays * self.config.supervision.object_share)
+        if len(self.background) == 0:
+            objects = self.rays
+        drawn = [
+            pool[torch.randint(len(pool), (count,), generator=generator)].long()
+            for pool, count in ((self.on_object, objects), (self.background, self.rays - objects))
+            if count
+        ]
+        return pixels_at(self.views, torch.cat(drawn))
+
+
+def pixels_at(views: Views, flat: Int[Tensor, "R"]) -> PixelBatch:
+    """The pixels at flat indices into (view, row, column)."""
+    height, width = views.masks.shape[1:]
+    x, y = flat % width, flat // width % height
+    view = flat // (height * width)
+    return PixelBatch(
+        view,
+        torch.stack([x, y], dim=-1).float(),
+        views.images[view, y, x].float() / 255,
+        views.masks[view, y, x],
+    )
+
+
+def _background(masks: Bool[Tensor, "V H W"], cameras: Cameras) -> Int[Tensor, "B"]:
+    """Flat indices of the pixels without object whose rays cross the unit sphere."""
+    height, width = masks.shape[1:]
+    found = []
+    for view in range(len(masks)):
+        y, x = (~masks[view]).nonzero(as_tuple=True)
+        rays = cameras.rays(torch.full_like(x, view), torch.stack([x, y], dim=-1).float())
+        crosses = sphere_intervals(rays).crosses
+        found.append(((view * height + y) * width + x)[crosses].to(torch.int32))
+    return torch.cat(found)

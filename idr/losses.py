@@ -1,0 +1,39 @@
+"""Loss terms of IDR (Yariv et al. 2020, Sec. 3.4), each a mean over the step's rays."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from common.training.schedule import iteration_of
+from idr.config import LossConfig
+
+
+def rgb(
+    predicted: Float[Tensor, "S 3"], true: Float[Tensor, "S 3"], rays: int
+) -> Float[Tensor, ""]:
+    """L1 colour difference, summed over channels, of the surface rays; over all rays (Eq. 7)."""
+    return (predicted - true).abs().sum() / rays
+
+
+def mask(
+    least_sdf: Float[Tensor, "M"], inside: Bool[Tensor, "M"], alpha: float, rays: int
+) -> Float[Tensor, ""]:
+    """Cross-entropy of sigmoid(-alpha f) at the rays' least SDF with the mask (Eq. 8).
+
+    Of the rays that are not surface rays inside the mask; divided by alpha and all rays.
+    """
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(
+        -alpha * least_sdf, inside.to(least_sdf), reduction="sum"
+    )
+    return entropy / (alpha * rays)
+
+
+def eikonal(gradient: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
+    """Mean square deviation of the gradient's length from one (Eq. 9; Gropp et al. 2020)."""
+    return (gradient.norm(dim=-1) - 1).square().mean()
+
+
+def alpha_at(config: LossConfig, step: int, iterations: int) -> float:
+    """Sharpness of the soft silhouette at a step."""
+    grown = sum(step >= iteration_of(at, iterations) for at in config.alpha_milestones)
+    return config.alpha * config.alpha_factor**grown

@@ -1,0 +1,192 @@
+"""Geometry, appearance and cameras together: from a batch of pixels to named loss terms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from common.cameras import Cameras, Rays
+from common.rendering.attach import attach_evaluated
+from common.rendering.cached_search import FieldCache, cache_field, search_cached
+from common.rendering.intervals import sphere_intervals
+from common.rendering.march import RayLevel
+from common.rendering.memory import in_chunks, points_per_chunk
+from common.rendering.sphere_tracing import TracedRays, TracingSettings, trace_reference
+from idr import losses
+from idr.appearance import Appearance
+from idr.camera_refinement import CameraRefinement
+from idr.config import IDRConfig
+from idr.data import PixelBatch
+from idr.geometry import HashGridGeometry, make_geometry
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Unweighted loss terms of a step, and what the search cost and found."""
+
+    terms: dict[str, Tensor]
+    evaluations: int
+    surface_share: Tensor  # of the pixels inside the masks, those whose rays find the surface
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Surface points with their unit normals and geometry features."""
+
+    point: Float[Tensor, "N 3"]
+    normal: Float[Tensor, "N 3"]
+    feature: Float[Tensor, "N F"]
+
+
+class IDRModel(nn.Module):
+    """Signed distance, appearance and, where they are learnt, the training cameras.
+
+    Cameras that are not learnt are given to ``forward`` by the caller.
+    """
+
+    cache: Tensor
+
+    def __init__(self, config: IDRConfig, cameras: Cameras) -> None:
+        super().__init__()
+        self.config = config
+        model = config.model
+        self.geometry = make_geometry(model)
+        self.appearance = Appearance(model.appearance, model.feature, len(cameras))
+        self.refinement = (
+            CameraRefinement(cameras, config.cameras.focal) if config.cameras.refine else None
+        )
+        # Part of the state, so that a resumed run searches as an uninterrupted one would.
+        vertices = config.search.resolution // 4 * 4 + 1
+        self.register_buffer("cache", torch.zeros(vertices, vertices, vertices))
+
+    def rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters and their learning rates, relative to the schedule's."""
+        groups: list[tuple[list[nn.Parameter], float]] = []
+        cameras = [] if self.refinement is None else list(self.refinement.parameters())
+        table = []
+        if isinstance(self.geometry, HashGridGeometry):
+            table = [self.geometry.grid.table]
+        special = {id(parameter) for parameter in (*cameras, *table)}
+        groups.append(([p for p in self.parameters() if id(p) not in special], 1.0))
+        if table:
+            groups.append((table, self.config.model.hash_grid.rate))
+        if cameras:
+            groups.append((cameras, self.config.cameras.rate))
+        return groups
+
+    def prepare_step(self, step: int) -> int:
+        """Fade in fine detail and refresh the cache as the step asks; the evaluations spent."""
+        iterations, fade = self.config.training.iterations, self.config.model.fade_in
+        self.geometry.fade_in(min(1.0, step / (fade * iterations)) if fade else 1.0)
+        search = self.config.search
+        if search.method == "reference" or step % search.refresh_every:
+            return 0
+        cache, evaluations = self.cached(search.resolution)
+        self.cache.copy_(cache.values)
+        return evaluations
+
+    def cached(self, resolution: int) -> tuple[FieldCache, int]:
+        """The field's values on a grid, and how many evaluations it took."""
+        chunk = points_per_chunk(self.cache.device, self._bytes_per_point)
+        with nn.utils.parametrize.cached():
+            return cache_field(self.geometry.sdf, resolution, self.cache.device, chunk)
+
+    def find_surface(
+        self,
+        rays: Rays,
+        cache: FieldCache,
+        object_mask: Bool[Tensor, "R"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> TracedRays:
+        """First surface along each ray, by the configured search.
+
+        In training, ``object_mask`` saves what the losses do not ask for; the paper's search draws
+        random depths from ``generator``.
+        """
+        with torch.no_grad(), nn.utils.parametrize.cached():
+            level, intervals = self._level, sphere_intervals(rays)
+            if self.config.search.method == "reference":
+                settings = TracingSettings()
+                return trace_reference(level, rays, intervals, settings, object_mask, generator)
+            samples = self.config.search.samples
+            return search_cached(level, cache, rays, intervals, samples, object_mask)
+
+    @property
+    def _level(self) -> RayLevel:
+        sdf: Callable[[Tensor], Tensor] = self.geometry.sdf
+        chunk = points_per_chunk(self.cache.device, self._bytes_per_point)
+        return in_chunks(lambda points, ray: sdf(points), chunk)
+
+    @property
+    def _bytes_per_point(self) -> int:
+        """About what one point of an evaluation without gradients keeps alive."""
+        model = self.config.model
+        if model.geometry == "mlp":
+            return 4 * 4 * model.mlp.hidden
+        return 4 * (model.hash_grid.levels * 8 * (model.hash_grid.features + 6))
+
+    def forward(self, batch: PixelBatch, cameras: Cameras, step: int) -> StepOutput:
+        """Loss terms of a batch of training pixels."""
+        if self.refinement is not None:
+            cameras = self.refinement()
+        evaluations = self.prepare_step(step)
+        rays = cameras.rays(batch.view, batch.pixel)
+        fixed = Rays(rays.origin.detach(), rays.direction.detach())
+        generator = self._generator(step)
+        traced = self.find_surface(fixed, FieldCache(self.cache), batch.mask, generator)
+        surface = traced.found & batch.mask
+        depth = torch.where(surface, traced.depth, traced.least_depth)
+        points = rays.at(depth)
+        everywhere = self._uniform_points(len(points), generator)
+        values = self.geometry(torch.cat([points, everywhere]))
+        count, sdf = len(points), values.sdf[: len(points)]
+        evaluations += traced.evaluations + len(values.sdf) + int(surface.sum())
+        weights = self.config.losses
+        terms = {}
+        if weights.rgb:
+            colour = self._surface_colour(rays, depth, sdf, values.gradient[:count], batch, surface)
+            terms["rgb"] = losses.rgb(colour, batch.colour[surface], count)
+        if weights.mask:
+            alpha = losses.alpha_at(weights, step, self.config.training.iterations)
+            terms["mask"] = losses.mask(sdf[~surface], batch.mask[~surface], alpha, count)
+        if weights.eikonal:
+            terms["eikonal"] = losses.eikonal(values.gradient)
+        share = surface.sum() / batch.mask.sum().clamp_min(1)
+        return StepOutput(terms, evaluations, share)
+
+    def _surface_colour(
+        self,
+        rays: Rays,
+        depth: Float[Tensor, "R"],
+        sdf: Float[Tensor, "R"],
+        gradient: Float[Tensor, "R 3"],
+        batch: PixelBatch,
+        surface: Bool[Tensor, "R"],
+    ) -> Float[Tensor, "S 3"]:
+        """Colours seen along the surface rays, differentiable in everything (Eq. 3 and 4)."""
+        seen = Rays(rays.origin[surface], rays.direction[surface])
+        attached = attach_evaluated(seen, depth[surface], sdf[surface], gradient[surface])
+        return self.colour(self.surface(attached.point), -seen.direction, batch.view[surface])
+
+    def surface(self, points: Float[Tensor, "N 3"]) -> Surface:
+        """What the geometry says of surface points."""
+        at = self.geometry(points)
+        return Surface(points, nn.functional.normalize(at.gradient, dim=-1), at.feature)
+
+    def colour(
+        self, at: Surface, view: Float[Tensor, "N 3"], image: Int[Tensor, "N"] | None = None
+    ) -> Float[Tensor, "N 3"]:
+        """Colours of surface points seen from unit directions ``view``, surface to camera."""
+        return self.appearance(at.point, at.normal, at.feature, view, image)
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Random numbers that are a function of seed and step alone."""
+        seed = self.config.training.seed * 1_000_003 + step
+        return torch.Generator(self.cache.device).manual_seed(seed % 2**63)
+
+    def _uniform_points(self, rays: int, generator: torch.Generator) -> Float[Tensor, "E 3"]:
+        """Points of [-1, 1]^3 for the eikonal term."""
+        count = round(rays * self.config.supervision.eikonal_points)
+        return 2 * torch.rand(count, 3, generator=generator, device=generator.device) - 1

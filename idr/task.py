@@ -1,0 +1,107 @@
+"""IDR as the training loop sees it: batches, losses, validation, pictures, and alarms."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.cameras import Cameras
+from common.data.views import Views
+from common.errors import UserError
+from common.meshes.extract import extract_mesh
+from common.rendering.image_metrics import mask_iou
+from common.rendering.picture import panels
+from common.training.logs import Log
+from common.training.loop import StepResult
+from common.training.processes import Process
+from idr.config import IDRConfig
+from idr.data import PixelBatch, PixelBatches, Scene, pixels_at
+from idr.model import IDRModel
+from idr.pictures import render_view, trace_pixels
+
+VALIDATION_PIXELS = 2048
+SHOWN_HEIGHT = 150
+SHOWN_VIEWS = 3
+# So many steps without any pixel of the object on the surface are no accident.
+PATIENCE = 200
+
+
+class IDRTask:
+    """Implements common.training.loop.Task for IDR."""
+
+    def __init__(self, model: IDRModel, config: IDRConfig, scene: Scene, process: Process) -> None:
+        self.model, self.config, self.device = model, config, process.device
+        self.cameras = scene.rough_cameras.to(process.device)
+        self.batches = PixelBatches(scene.training, config, process.rank, process.count)
+        self.workers = 0
+        weights = config.losses
+        self.weights = {"rgb": weights.rgb, "mask": weights.mask, "eikonal": weights.eikonal}
+        self.rates = model.rates()
+        self.scene = scene
+        self._missed = 0
+
+    def step(self, model: nn.Module, batch: PixelBatch, step: int) -> StepResult:
+        """The terms of one batch; UserError where the surface is gone or was never met."""
+        out = model(batch.to(self.device), self.cameras, step)
+        share = float(out.surface_share)
+        self._missed = 0 if share > 0 else self._missed + 1
+        if self._missed >= PATIENCE:
+            raise UserError(self._alarm(step))
+        rays = len(batch.mask)
+        return StepResult(out.terms, rays, out.evaluations, {"surface_share": out.surface_share})
+
+    def _alarm(self, step: int) -> str:
+        return (
+            f"{self.config.data.path}: no ray inside the masks has met the surface for {PATIENCE} "
+            f"iterations (now {step + 1}), so colours teach nothing. Either the cameras' frame is "
+            "wrong (check scale_mat, and that masks and cameras belong together) or the surface "
+            "vanished (lower training.learning_rate or losses.mask, and start with --fresh)"
+        )
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """PSNR inside the masks (a miss counts as white) and mask IoU on fixed random pixels.
+
+        Of the held-out views, or of the training views where none is held out.
+        """
+        views, cameras = validation_views(self.model, self.scene, self.cameras)
+        total = views.masks.numel()
+        generator = torch.Generator().manual_seed(0)
+        count = min(VALIDATION_PIXELS * len(views), total)
+        chosen = torch.randint(total, (count,), generator=generator)
+        batch = pixels_at(views, chosen).to(self.device)
+        cache, _ = self.model.cached(self.config.search.evaluation_resolution)
+        parts = [
+            trace_pixels(self.model, cache, cameras, view, pixel)
+            for view, pixel in zip(batch.view.split(2**15), batch.pixel.split(2**15), strict=True)
+        ]
+        colour, found = torch.cat([p[0] for p in parts]), torch.cat([p[3] for p in parts])
+        square = (colour - batch.colour).square()[batch.mask].mean()
+        iou = mask_iou(found[None, :], batch.mask[None, :])
+        return {"psnr": float(-10 * square.log10()), "mask_iou": float(iou)}
+
+    @torch.no_grad()
+    def show(self, log: Log, step: int) -> None:
+        """Truth, colour, normals and depth of a few views, and a coarse mesh."""
+        views, cameras = validation_views(self.model, self.scene, self.cameras)
+        small = views.resized(min(SHOWN_HEIGHT, *views.masks.shape[1:]))
+        cameras = cameras.resized(*small.masks.shape[1:])
+        cache, _ = self.model.cached(self.config.search.evaluation_resolution)
+        picked = np.linspace(0, len(small) - 1, min(SHOWN_VIEWS, len(small))).round().astype(int)
+        rows = []
+        for view in picked.tolist():
+            picture = render_view(self.model, cache, cameras, view)
+            rows.append(np.concatenate([small.images[view].numpy(), *panels(picture)], axis=1))
+        log.image("validation/truth, colour, normal, depth", np.concatenate(rows), step)
+        mesh = extract_mesh(
+            self.model.geometry.sdf, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), 64, 32, device=self.device
+        ).mesh
+        if not mesh.empty:
+            log.mesh("validation/mesh", mesh.vertices, mesh.faces, None, step)
+
+
+def validation_views(model: IDRModel, scene: Scene, cameras: Cameras) -> tuple[Views, Cameras]:
+    """The held-out views with their cameras, or the training views with the learnt ones."""
+    if len(scene.held_out):
+        return scene.held_out, scene.held_out.cameras.to(cameras.intrinsics.device)
+    learnt = cameras if model.refinement is None else model.refinement()
+    return scene.training, learnt
