@@ -10,6 +10,7 @@ import torch
 from common.data.collection import ObjectEntry, read_surface_points
 from common.errors import UserError
 from common.meshes.files import load_mesh
+from common.meshes.find import find_mesh
 from common.meshes.mesh import Mesh, transform_mesh
 from common.meshes.metrics import (
     compare_points,
@@ -17,7 +18,7 @@ from common.meshes.metrics import (
     failed_metrics,
     volumetric_iou,
 )
-from common.rendering.image_metrics import WINDOW, mask_iou, psnr, ssim
+from common.rendering.view_scores import PICTURE_SCORES, view_scores
 from dvr.baselines import (
     mean_shape,
     nearest_by_colour,
@@ -29,7 +30,42 @@ from dvr.model import DVRModel
 from dvr.pictures import object_condition, render_view
 
 Scores = dict[str, float]
-PICTURE_SCORES = ("psnr", "psnr_whole", "ssim", "mask_iou")
+
+
+def evaluate_run(
+    model: DVRModel,
+    objects: Objects,
+    training: Objects | None,
+    meshes: Path,
+    numbers: dict,
+    views_each: int,
+    seed: int,
+    progress: Callable[[], None],
+) -> dict:
+    """The content of evaluation.json; with ``training`` objects, beside baselines that know them.
+
+    See ``evaluate_objects``, which calls ``progress``.
+    """
+    config, device = objects.config, next(model.parameters()).device
+    items = evaluate_objects(
+        model, objects, meshes, config.generation.extension, device, views_each, seed, progress
+    )
+    means = mean_scores(items)
+    held_out = {name: means[name] for name in PICTURE_SCORES if name in means}
+    seen = training_view_scores(model, objects, device, views_each)
+    if seen and not config.data.holdout_every:
+        held_out = {}  # every view was trained on
+    return {
+        "method": config.method,
+        "step": numbers["step"],
+        "seconds": numbers["seconds"],
+        "held_out": held_out,
+        "training": seen,
+        "mesh": {name: value for name, value in means.items() if name not in PICTURE_SCORES},
+        "categories": scores_by_category(items),
+        "baselines": {} if training is None else baseline_scores(objects, training, seed),
+        "items": items,
+    }
 
 
 def evaluate_objects(
@@ -70,7 +106,7 @@ def evaluate_objects(
 
 def _mesh_in_object_frame(path: Path, item: LearntObject) -> tuple[Mesh | None, str | None]:
     try:
-        mesh = load_mesh(path)
+        mesh = load_mesh(find_mesh(path))
     except UserError as error:
         return None, str(error)
     object_from_world = np.linalg.inv(item.views.world_from_object.double().numpy())
@@ -80,23 +116,17 @@ def _mesh_in_object_frame(path: Path, item: LearntObject) -> tuple[Mesh | None, 
 def picture_scores(
     model: DVRModel, condition: torch.Tensor, item: LearntObject, views_each: int
 ) -> Scores:
-    """PSNR inside the mask (misses count as white) and over all, SSIM and mask IoU."""
+    """The mean ``view_scores`` of some views, spread evenly, where they show the object."""
     count = len(item.views)
     chosen = np.linspace(0, count - 1, min(views_each, count)).round().astype(int)
-    scores: dict[str, list[float]] = {name: [] for name in PICTURE_SCORES}
+    rows = []
     for view in chosen:
         if not item.views.masks[view].any():
             continue  # nothing of the object to compare there
         picture = render_view(model, condition, item.views.cameras, int(view))
-        true = item.views.images[view].float() / 255
-        mask = item.views.masks[view]
-        true = torch.where(mask[..., None], true, 1.0)
-        scores["psnr"].append(float(psnr(picture.colour[None], true[None], mask[None])))
-        scores["psnr_whole"].append(float(psnr(picture.colour[None], true[None])))
-        if min(mask.shape) >= WINDOW:
-            scores["ssim"].append(float(ssim(picture.colour[None], true[None])))
-        scores["mask_iou"].append(float(mask_iou(picture.mask[None], mask[None])))
-    return {name: float(np.mean(values)) for name, values in scores.items() if values}
+        rows.append(view_scores(picture, item.views.images[view], item.views.masks[view]))
+    columns = {name: [row[name] for row in rows if name in row] for name in PICTURE_SCORES}
+    return {name: float(np.mean(values)) for name, values in columns.items() if values}
 
 
 def training_view_scores(

@@ -1,6 +1,6 @@
 """Coloured meshes from a trained model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from common.data.images import list_images, read_input_image
 from common.errors import UserError
 from common.fields.encoders import EmbeddingEncoder
 from common.meshes.extract import extract_mesh
-from common.meshes.mesh import Mesh, simplify_mesh
+from common.meshes.files import save_mesh
+from common.meshes.mesh import Mesh, simplify_mesh, transform_mesh
 from common.meshes.refine import refine_mesh
 from dvr.config import GenerationConfig
 from dvr.data import Objects
@@ -31,6 +32,25 @@ class Subject:
     name: str
     condition: Float[Tensor, "blocks 1 hidden"]
     world_from_object: Float[np.ndarray, "4 4"]
+
+
+def save_meshes(
+    meshes: Path, model: DVRModel, subjects: Iterable[Subject], config: GenerationConfig
+) -> list[str]:
+    """Write <category>/<name>.<extension> of every subject in world units.
+
+    Returns the names of those without a surface; they leave no file.
+    """
+    empty = []
+    for subject in subjects:
+        mesh = make_mesh(model, subject.condition, config)
+        path = meshes / subject.category / f"{subject.name}.{config.extension}"
+        if mesh.empty:
+            path.unlink(missing_ok=True)
+            empty.append(f"{subject.category}/{subject.name}")
+        else:
+            save_mesh(path, transform_mesh(mesh, subject.world_from_object))
+    return empty
 
 
 def make_mesh(

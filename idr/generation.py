@@ -36,7 +36,7 @@ START = 32  # cells along an axis from which an extraction refines
 CHUNK = 2**13
 # A surface of more squares of a cell's size than this gets larger cells: each square makes about
 # three triangles, and without a bound a thin plate would have its short side's cells everywhere.
-MOST_SQUARES = 6_000_000
+MOST_SQUARES = 4_000_000
 
 
 def scene_name(experiment: Experiment) -> str:
@@ -63,9 +63,7 @@ def save_scene_mesh(
 
 
 @torch.no_grad()
-def make_mesh(
-    model: IDRModel, config: GenerationConfig, progress: Progress | None = None
-) -> Mesh:
+def make_mesh(model: IDRModel, config: GenerationConfig, progress: Progress | None = None) -> Mesh:
     """The surface inside the unit sphere, in the object frame, simplified and coloured as asked.
 
     Found coarsely in the unit cube first, then with ``config.resolution`` cells on the short side
@@ -131,23 +129,27 @@ def export_cameras(folder: Path, experiment: Experiment) -> list[str]:
     """Write the training cameras, as learnt, in every format that the readers know.
 
     ``cameras.npz`` (IDR), ``<scene name>_par.txt`` (Middlebury), ``transforms.json`` (NeRF) and
-    ``colmap/`` (text), in world units and aligned as the mesh is. Returns what the last two, whose
-    cameras have no skew, could not hold.
+    ``colmap/`` (text), in world units and aligned as the mesh is. Returns why for each format that
+    cannot hold them: two know no skew, two no blanks in image names.
     """
     scene = experiment.scene
     alignment = true_from_learnt(experiment.config.cameras, scene, experiment.cameras)
     cameras = moved(experiment.cameras, alignment)
     world, names = scene.training.world_from_object, scene.training_names
-    folder.mkdir(parents=True, exist_ok=True)
-    write_idr_cameras(folder / "cameras.npz", cameras, world)
-    write_middlebury(folder / f"{scene_name(experiment)}_par.txt", cameras, world, names)
     images, masks = _picture_files(Path(experiment.config.data.path), names, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    par = folder / f"{scene_name(experiment)}_par.txt"
+    write_idr_cameras(folder / "cameras.npz", cameras, world)
     problems = []
-    try:
-        write_transforms(folder / "transforms.json", cameras, world, images, masks)
-        write_colmap_text(folder / "colmap", cameras, world, names)
-    except UserError as error:
-        problems.append(str(error))
+    for write in (
+        lambda: write_middlebury(par, cameras, world, names),
+        lambda: write_transforms(folder / "transforms.json", cameras, world, images, masks),
+        lambda: write_colmap_text(folder / "colmap", cameras, world, names),
+    ):
+        try:
+            write()
+        except UserError as error:
+            problems.append(str(error))
     return problems
 
 

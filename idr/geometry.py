@@ -5,6 +5,7 @@ small MLP on a multi-resolution hash grid, which learns many times faster.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -59,7 +60,7 @@ class HashGridGeometry(nn.Module):
         value = torch.cat([points, encoding], dim=-1)
         axes = torch.eye(3, device=points.device, dtype=points.dtype)
         change = torch.cat([axes.expand(len(points), 3, 3), derivative], dim=-1)
-        for layer in self.hidden:
+        for layer in _linear(self.hidden):
             before = layer(value)
             value = nn.functional.softplus(before, beta=BETA)
             slope = torch.sigmoid(BETA * before)
@@ -83,7 +84,7 @@ class MLPGeometry(nn.Module):
     def __init__(self, config: MLPConfig, feature: int) -> None:
         super().__init__()
         self.encoding = BandEncoding(config.frequencies)
-        self.skip = config.skip
+        self.skip = config.skip if config.skip < config.layers else 0
         encoded = self.encoding.out_features
         widths = [encoded] + [config.hidden] * config.layers
         layers = []
@@ -119,7 +120,7 @@ class MLPGeometry(nn.Module):
         encoded = self.encoding(points)
         value = encoded
         for index, layer in enumerate(self.hidden):
-            if index == self.skip:
+            if index == self.skip > 0:
                 value = torch.cat([value, encoded], dim=-1) / 2**0.5
             value = nn.functional.softplus(layer(value), beta=BETA)
         return value
@@ -198,14 +199,14 @@ def _assign(layer: nn.Linear, weight: Tensor) -> None:
 
 
 @torch.no_grad()
-def _geometric(layer: nn.Linear, encoded: int, index: int, skip: int | None) -> nn.Linear:
+def _geometric(layer: nn.Linear, encoded: int, index: int, skip: int) -> nn.Linear:
     """Weights by which the first hidden units see the point itself and nothing finer."""
     nn.init.normal_(layer.weight, 0.0, (2 / layer.out_features) ** 0.5)
     nn.init.zeros_(layer.bias)
     if index == 0:
         layer.weight[:, 3:] = 0
     elif index == skip:
-        layer.weight[:, -(encoded - 3) :] = 0
+        layer.weight[:, layer.in_features - (encoded - 3) :] = 0
     return layer
 
 
@@ -215,7 +216,7 @@ def _spread_evenly(hidden: nn.ModuleList) -> None:
 
     Later layers begin near the identity, and the first does not see the encoding yet.
     """
-    first = hidden[0]
+    first, *later = _linear(hidden)
     index = torch.arange(first.out_features) + 0.5
     height = 1 - 2 * index / first.out_features
     angle = torch.pi * (1 + 5**0.5) * index
@@ -223,7 +224,12 @@ def _spread_evenly(hidden: nn.ModuleList) -> None:
     nn.init.zeros_(first.weight)
     first.weight[:, :3] = torch.stack([around * angle.cos(), around * angle.sin(), height], dim=1)
     nn.init.zeros_(first.bias)
-    for layer in list(hidden)[1:]:
+    for layer in later:
         nn.init.normal_(layer.weight, 0.0, 0.3 / layer.out_features**0.5)
         layer.weight += torch.eye(layer.out_features)
         nn.init.zeros_(layer.bias)
+
+
+def _linear(layers: nn.ModuleList) -> list[nn.Linear]:
+    """A ModuleList forgets what it holds."""
+    return cast(list[nn.Linear], list(layers))

@@ -38,9 +38,7 @@ def held_out_cameras(config: CamerasConfig, scene: Scene, learnt: Cameras) -> Ca
     return moved(scene.held_out.cameras, inverse(true_from_learnt(config, scene, learnt)))
 
 
-def world_from_learnt(
-    config: CamerasConfig, scene: Scene, learnt: Cameras
-) -> Float[Tensor, "4 4"]:
+def world_from_learnt(config: CamerasConfig, scene: Scene, learnt: Cameras) -> Float[Tensor, "4 4"]:
     """The similarity from the learnt frame to the files' own frame and units, in float64."""
     alignment = true_from_learnt(config, scene, learnt)
     return scene.training.world_from_object.double().cpu() @ alignment.as_matrix()

@@ -13,8 +13,10 @@ from common.rendering.picture import panels
 from common.training.logs import Log
 from common.training.loop import StepResult
 from common.training.processes import Process
+from idr.camera_alignment import camera_errors
 from idr.config import IDRConfig
 from idr.data import PixelBatch, PixelBatches, Scene, pixels_at
+from idr.learnt_frame import held_out_cameras, true_cameras_known
 from idr.model import IDRModel
 from idr.pictures import render_view, trace_pixels
 
@@ -77,7 +79,11 @@ class IDRTask:
         colour, found = torch.cat([p[0] for p in parts]), torch.cat([p[3] for p in parts])
         square = (colour - batch.colour).square()[batch.mask].mean()
         iou = mask_iou(found[None, :], batch.mask[None, :])
-        return {"psnr": float(-10 * square.log10()), "mask_iou": float(iou)}
+        scores = {"psnr": float(-10 * square.log10()), "mask_iou": float(iou)}
+        if true_cameras_known(self.config.cameras):
+            learnt = learnt_cameras(self.model, self.cameras)
+            scores |= camera_errors(learnt, self.scene.training.cameras)
+        return scores
 
     @torch.no_grad()
     def show(self, log: Log, step: int) -> None:
@@ -99,9 +105,15 @@ class IDRTask:
             log.mesh("validation/mesh", mesh.vertices, mesh.faces, None, step)
 
 
-def validation_views(model: IDRModel, scene: Scene, cameras: Cameras) -> tuple[Views, Cameras]:
-    """The held-out views with their cameras, or the training views with the learnt ones."""
+def learnt_cameras(model: IDRModel, rough: Cameras) -> Cameras:
+    """The training cameras as refined, or as they were given."""
+    return rough if model.refinement is None else model.refinement()
+
+
+def validation_views(model: IDRModel, scene: Scene, rough: Cameras) -> tuple[Views, Cameras]:
+    """The held-out views, or else those learnt from, with their cameras in the learnt frame."""
+    learnt = learnt_cameras(model, rough)
     if len(scene.held_out):
-        return scene.held_out, scene.held_out.cameras.to(cameras.intrinsics.device)
-    learnt = cameras if model.refinement is None else model.refinement()
+        cameras = held_out_cameras(model.config.cameras, scene, learnt)
+        return scene.held_out, cameras.to(rough.intrinsics.device)
     return scene.training, learnt

@@ -1,7 +1,8 @@
-"""Score a trained run: volumes, meshes (made by generate_mesh.py) and pictures.
+"""Score a trained run: volumes, meshes (made by generate_mesh.py), pictures and cameras.
 
     python scripts/evaluate.py                                   the newest run under out/
     python scripts/evaluate.py out/dvr_ShapeNet --baselines
+    python scripts/evaluate.py out/idr_DTU --views 3
 
 Writes RUN/evaluation.json and evaluation.csv and prints the table. The same run and seed print the
 same digits.
@@ -13,80 +14,86 @@ import io
 import sys
 from pathlib import Path
 
+import torch
+from method import find_run, method_of
 from tqdm import tqdm
 
-from common.command_line import positive
+from common.command_line import positive, refuse_options, run_parser
 from common.errors import run_command
 from common.training.processes import choose_device
-from common.training.run_folder import write_atomically, write_json
+from common.training.run_folder import RunFolder, write_atomically, write_json
 from dvr.data import Objects
-from dvr.evaluation import (
-    PICTURE_SCORES,
-    baseline_scores,
-    evaluate_objects,
-    mean_scores,
-    scores_by_category,
-    training_view_scores,
-)
+from dvr.evaluation import evaluate_run
 from dvr.experiment import load_run
+from idr.evaluation import evaluate_scene, views_compared
+from idr.experiment import load_experiment
 
 SHOWN = (
-    "volumetric_iou", "chamfer_l1", "chamfer_l1_x10", "accuracy", "completeness",
-    "normal_consistency", "f_score", "mask_iou", "psnr", "ssim",
+    "volumetric_iou", "chamfer_l1", "chamfer_l1_x10", "chamfer_l1_relative", "accuracy",
+    "completeness", "normal_consistency", "f_score", "mask_iou", "psnr", "psnr_whole", "ssim",
+    "rotation_error_deg", "rotation_error_deg_median", "centre_error", "centre_error_relative",
+    "centre_error_relative_median",
 )  # fmt: skip
 
 
 def main() -> None:
     """Parse the command line, score, write and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", nargs="?", help="run folder or configuration; default: the newest")
-    parser.add_argument("--split", help="split to score; default: data.test_split")
-    parser.add_argument("--baselines", action="store_true", help="also retrieval and mean shape")
-    parser.add_argument("--views", type=positive, default=3, help="pictures compared per object")
+    parser = run_parser(__doc__)
+    parser.add_argument(
+        "--views", type=positive,
+        help="pictures compared (DVR: 3 of each object; IDR: all held-out, 7 training views)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the points sampled on meshes")
-    parser.add_argument("--checkpoint", choices=["best", "latest"], default="best")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--split", help="DVR: split to score; default: data.test_split")
+    parser.add_argument(
+        "--baselines", action="store_true", help="DVR: also retrieval and mean shape"
+    )
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     run = find_run(arguments.run)
     print(f"run {run.path}")
-    model, config, numbers = load_run(run, device, arguments.checkpoint)
-    objects = Objects(config, arguments.split or config.data.test_split, held_out=True)
-    with tqdm(total=len(objects), desc="scoring", unit="object") as bar:
-        items = evaluate_objects(
-            model, objects, run.meshes, config.generation.extension, device,
-            arguments.views, arguments.seed, bar.update,
-        )  # fmt: skip
-    baselines = {}
-    if arguments.baselines:
-        training = Objects(config, config.data.train_split)
-        baselines = baseline_scores(objects, training, arguments.seed)
-    means = mean_scores(items)
-    held_out = {name: means[name] for name in PICTURE_SCORES if name in means}
-    training = training_view_scores(model, objects, device, arguments.views)
-    if training and not config.data.holdout_every:
-        held_out = {}  # every view was trained on
-    result = {
-        "method": config.method,
-        "step": numbers["step"],
-        "seconds": numbers["seconds"],
-        "held_out": held_out,
-        "training": training,
-        "mesh": {name: value for name, value in means.items() if name not in PICTURE_SCORES},
-        "categories": scores_by_category(items),
-        "baselines": baselines,
-        "items": items,
-    }
+    score = _score_dvr if method_of(run) == "dvr" else _score_idr
+    result = score(run, arguments, device)
     write_json(run.evaluation, result)
-    write_csv(run.evaluation.with_suffix(".csv"), items)
-    rows = {"this run": means, **baselines, **scores_by_category(items)}
-    print(table(rows))
-    failed = [item["mesh_problem"] for item in items if "mesh_problem" in item]
+    write_csv(run.evaluation.with_suffix(".csv"), result["items"])
+    print(table(rows_of(result)))
+    failed = [item["mesh_problem"] for item in result["items"] if "mesh_problem" in item]
     if failed:
         print(f"{len(failed)} meshes count as failures, the first: {failed[0]}", file=sys.stderr)
     print(f"scores are in {run.evaluation}")
+
+
+def _score_dvr(run: RunFolder, arguments: argparse.Namespace, device: torch.device) -> dict:
+    model, config, numbers = load_run(run, device, arguments.checkpoint)
+    objects = Objects(config, arguments.split or config.data.test_split, held_out=True)
+    training = Objects(config, config.data.train_split) if arguments.baselines else None
+    with tqdm(total=len(objects), desc="scoring", unit="object") as bar:
+        return evaluate_run(
+            model, objects, training, run.meshes, numbers, arguments.views or 3, arguments.seed,
+            bar.update,
+        )  # fmt: skip
+
+
+def _score_idr(run: RunFolder, arguments: argparse.Namespace, device: torch.device) -> dict:
+    refuse_options(
+        arguments,
+        ["split", "baselines"],
+        "this run learnt one scene by IDR, where there are neither splits nor objects to retrieve; "
+        "leave the option out, or name a DVR run",
+    )
+    experiment = load_experiment(run, device, arguments.checkpoint)
+    scene = experiment.scene
+    total = views_compared(len(scene.held_out), len(scene.training), arguments.views) + 1
+    with tqdm(total=total, desc="scoring", unit="view") as bar:
+        return evaluate_scene(experiment, run.meshes, arguments.views, arguments.seed, bar.update)
+
+
+def rows_of(result: dict) -> dict[str, dict[str, float]]:
+    """The lines of the table: this run, the views it was trained on, and what it is compared to."""
+    rows = {"this run": result["mesh"] | result["held_out"], "training views": result["training"]}
+    rows |= result["baselines"] | result.get("categories", {})
+    rows |= {f"cameras {when}": scores for when, scores in result.get("cameras", {}).items()}
+    return {name: row for name, row in rows.items() if row}
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
@@ -106,7 +113,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def write_csv(path: Path, items: list[dict]) -> None:
-    """One line an object, atomically."""
+    """One line an item, atomically."""
     names = list(dict.fromkeys(name for item in items for name in item))
     text = io.StringIO()
     writer = csv.DictWriter(text, names)

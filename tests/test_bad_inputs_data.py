@@ -369,8 +369,6 @@ CASES = [
     Case("a mask too few", "scene/mask/002.png", remove, scene, "mask: 5", "add or remove"),
     Case("masks black", "scene/mask", blacken_all, scene, "mask", "white"),
     Case("scene image cut", "scene/image/000004.png", cut, scene, "000004.png", "again"),
-    Case("no scale_mat", "scene/cameras.npz", drop_keys(*(f"scale_mat_{i}" for i in range(6))),
-         scene, "scale_mat_0", "add"),
     Case("scene camera NaN", "scene/cameras.npz", change_key("world_mat_3", put((1, 1), NAN)),
          scene, "world_mat_3", "estimate"),
     Case("sphere too small", "scene/cameras.npz",

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.cameras import pixel_grid
+from common.cameras import Cameras, pixel_grid
 from common.data.hull import on_masks
 from common.data.normalisation import hull_sphere, look_at_centre
 from common.data.scene import read_initial_cameras, read_scene, read_scene_truth, scene_kind
@@ -21,6 +21,7 @@ from tests.make_collection import (
     SCENE_SHIFT,
     TRANSFORMS_CENTRE,
     TRANSFORMS_RADIUS,
+    camera_from_object,
     write_tiny_collection,
     write_tiny_scene,
     write_tiny_transforms,
@@ -216,7 +217,8 @@ class TestTransforms:
 
     @pytest.mark.parametrize(("frame", "size"), [("sphere", 1.0), ("cube", 0.5)])
     def test_the_frame_contains_the_object_snugly(self, tmp_path, frame, size):
-        views, _ = read_scene(write_tiny_transforms(tmp_path / "lego", size=96), frame=frame)
+        scene = write_tiny_transforms(tmp_path / "lego", views=15, size=96)
+        views, _ = read_scene(scene, frame=frame)
         scale = float(views.world_from_object[0, 0])
         centre = views.world_from_object[:3, 3].numpy()
         farthest = np.linalg.norm(TRANSFORMS_CENTRE - centre) + TRANSFORMS_RADIUS
@@ -259,6 +261,27 @@ class TestNormalisation:
         views, _ = read_scene(write_tiny_scene(tmp_path / "scene", size=96), frame="sphere")
         centre, radius = hull_sphere(views.masks, views.cameras)
         assert centre.norm() + SCENE_RADIUS < radius < 2 * SCENE_RADIUS
+
+    @pytest.mark.parametrize("views", [3, 5, 16])
+    def test_hull_sphere_contains_a_rod_that_slips_between_the_nodes_of_a_grid(self, views):
+        # One pixel wide, a sixth of a cell of a first grid that reaches to the cameras.
+        size, half = 96, 47.5
+        pose = np.stack([np.linalg.inv(camera_from_object(view, views)) for view in range(views)])
+        pose[:, :3, 3] *= 2
+        intrinsics = torch.tensor([[150.0, 0, half], [0, 150.0, half], [0, 0, 1]])
+        cameras = Cameras(
+            intrinsics.expand(views, 3, 3).clone(), torch.from_numpy(pose).float(), size, size
+        )
+        ends = torch.tensor([[0.6, -0.5, 0.4], [-0.55, 0.62, -0.37]])
+        share = torch.linspace(0, 1, 4000)[:, None]
+        rod = ends[0] * (1 - share) + ends[1] * share
+        pixel, _ = cameras.project(rod)
+        masks = torch.zeros(views, size, size, dtype=torch.bool)
+        for view in range(views):
+            column, row = pixel[view].round().long().unbind(-1)
+            masks[view, row, column] = True
+        centre, radius = hull_sphere(masks, cameras)
+        assert (ends - centre).norm(dim=-1).max() < radius < 1.4 * ends.norm(dim=-1).max()
 
 
 class TestKind:

@@ -296,7 +296,7 @@ def test_an_interrupted_scene_is_not_there_and_is_made_again(tmp_path, monkeypat
     assert len(list((tmp_path / "scene" / "image").iterdir())) == SMALL.views
 
 
-@pytest.mark.parametrize("origin", [None, "", "- 1\n"])
+@pytest.mark.parametrize("origin", [None, "", "- 1\n", "{"])
 def test_a_folder_with_other_things_is_left_alone(tmp_path, origin):
     (tmp_path / "thesis.tex").write_text("all my work")
     if origin is not None:

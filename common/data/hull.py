@@ -75,6 +75,50 @@ def on_masks(
     return torch.cat(answers)
 
 
+def near_masks(
+    centres: Float[Tensor, "N 3"],
+    radius: float,
+    away: Float[Tensor, "V H W"],
+    cameras: Cameras,
+    least_witnesses: float,
+) -> Bool[Tensor, "N"]:
+    """Whether balls of this radius may hold a point that ``on_masks`` accepts.
+
+    ``away`` is distance_to_mask of every view. Errs towards True, so that balls that cover space
+    lose no part of the hull, however thin.
+    """
+    height, width = away.shape[1:]
+    border = torch.tensor([width - 1, height - 1], device=away.device) / 2
+    near = torch.arange(len(centres), device=away.device)
+    witnesses = torch.zeros(len(centres), device=away.device)
+    for view in range(len(away)):
+        camera = cameras[[view]]
+        pixel, z = (result[0] for result in camera.project(centres[near]))
+        intrinsics = camera.intrinsics[0]
+        # A shift of (dx, dz) moves f x / z by at most f (|dx| + |x / z| |dz|) / (z - |dz|).
+        oblique = 1 + (pixel - intrinsics[:2, 2]).norm(dim=-1) / intrinsics[1, 1]
+        # Rounding may hide a pixel's diagonal, half for the ball's centre and half for its point.
+        focal = torch.linalg.matrix_norm(intrinsics[:2, :2], ord=2)
+        reach = focal * oblique * radius / (z - radius) + 1.5
+        column, row = pixel.round().long().unbind(-1)
+        sees = (z > radius) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        distance = away[view, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        beside = (pixel - border).abs() > border + reach[:, None]
+        witnesses[near] += torch.where(z > radius, ~beside.any(dim=-1), z > -radius)
+        near = near[~(sees & (distance > reach))]
+    answer = torch.zeros(len(centres), dtype=torch.bool, device=away.device)
+    answer[near] = witnesses[near] >= least_witnesses * len(away)
+    return answer
+
+
+def distance_to_mask(mask: Bool[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+    """Pixels from each pixel to the nearest of the mask; infinite where it is empty."""
+    if not mask.any():
+        return torch.full(mask.shape, torch.inf, device=mask.device)
+    distance = distance_transform_edt(~mask.cpu().numpy())
+    return torch.from_numpy(distance).float().to(mask.device)
+
+
 class _Hull:
     """Membership of points, prepared for many tests."""
 
@@ -155,7 +199,7 @@ def _skip_grid(masks: Bool[Tensor, "V H W"], cameras: Cameras, resolution: int =
     for view in _by_discrimination(masks).tolist():
         camera = cameras[[view]]
         _, height, width = masks.shape
-        away = torch.from_numpy(distance_transform_edt(~masks[view].cpu().numpy())).to(device)
+        away = distance_to_mask(masks[view])
         survivors = []
         for chunk in kept.split(CHUNK):
             pixel, z = camera.project(grid.centres(chunk))

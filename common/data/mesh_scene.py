@@ -62,7 +62,8 @@ def find_texture(mesh: Path) -> Path | None:
     """The picture to wrap around a mesh whose file names no material: the only one beside it."""
     pictures = [file for file in mesh.parent.iterdir() if file.suffix.lower() in PICTURES]
     # What has texture coordinates but no material is read with a plain grey texture.
-    plain = all(part.uv is not None and np.ptp(part.texture) == 0 for part in read_parts(mesh))
+    textures = [part.texture for part in read_parts(mesh)]
+    plain = all(texture is not None and np.ptp(texture) == 0 for texture in textures)
     return pictures[0] if plain and len(pictures) == 1 else None
 
 

@@ -1,5 +1,6 @@
 """Where an object is and how large, as its silhouettes tell."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common.cameras import Cameras
-from common.data.hull import on_masks
+from common.data.hull import distance_to_mask, near_masks
 from common.errors import UserError
+
+HALVINGS = 8  # a cell is then 1 / 128 of the nearest camera's distance
+LARGEST = 512  # pixels; finer masks cost time and tighten the sphere by less than a cell
 
 
 def look_at_centre(cameras: Cameras) -> Float[Tensor, "3"]:
@@ -27,32 +31,49 @@ def look_at_centre(cameras: Cameras) -> Float[Tensor, "3"]:
     return torch.linalg.solve(normal, right)[:, 0].float()
 
 
-def hull_sphere(
-    masks: Bool[Tensor, "V H W"], cameras: Cameras, resolution: int = 48
-) -> tuple[Float[Tensor, "3"], float]:
-    """Centre and radius of a sphere that contains the masks' visual hull, with a tenth to spare.
+def hull_sphere(masks: Bool[Tensor, "V H W"], cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
+    """Centre and radius of a sphere that contains the masks' visual hull, however thin its parts.
 
-    The hull is carved on a grid about the point all cameras look at, first as far out as the
-    nearest camera, then once more where something was left. Raises UserError where nothing is.
+    Cells about the point all cameras look at, as far out as the nearest camera, are halved and
+    those that cannot hold any of the hull discarded (an octree). Raises UserError where none is
+    left.
     """
-    centre = look_at_centre(cameras)
-    half = (cameras.centre - centre).norm(dim=-1).min()
-    for _ in range(2):
-        steps = torch.linspace(-1, 1, resolution) * half
-        cell = steps[1] - steps[0]
-        grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1)
-        points = centre + grid.reshape(-1, 3)
-        hull = points[on_masks(points, masks, cameras, 0.5)]
-        if len(hull) == 0:
-            raise UserError(
-                "no point lies inside all masks; check that masks (object white), images and "
-                "cameras belong together"
-            )
-        low, high = hull.amin(dim=0), hull.amax(dim=0)
-        centre = (low + high) / 2
-        half = (high - low).max() / 2 + cell
-    radius = (hull - centre).norm(dim=-1).max() + cell * math.sqrt(3) / 2
-    return centre, float(1.1 * radius)
+    masks, cameras = _shrunk(masks, cameras)
+    away = torch.stack([distance_to_mask(mask) for mask in masks])
+    origin = look_at_centre(cameras)
+    cell = float(2 * (cameras.centre - origin).norm(dim=-1).min())
+    cells = origin[None]
+    child = torch.tensor(list(itertools.product((-0.25, 0.25), repeat=3))).to(origin)
+    for _ in range(HALVINGS):
+        cells, cell = (cells[:, None] + cell * child).reshape(-1, 3), cell / 2
+        corner = cell * math.sqrt(3) / 2
+        cells = cells[near_masks(cells, corner, away, cameras, 0.5)]
+    # Small as they now are, cells are where their centres are: beside most pictures, or not.
+    pixel, z = cameras.project(cells)
+    limit = torch.tensor([masks.shape[2] - 1, masks.shape[1] - 1], device=masks.device)
+    seen = (z > 0) & ((pixel >= 0) & (pixel <= limit)).all(dim=-1)
+    cells = cells[seen.float().mean(dim=0) >= 0.5]
+    if len(cells) == 0:
+        raise UserError(
+            "no point lies inside all masks; check that masks (object white), images and "
+            "cameras belong together"
+        )
+    centre = (cells.amin(dim=0) + cells.amax(dim=0)) / 2
+    return centre, float((cells - centre).norm(dim=-1).max()) + corner
+
+
+def _shrunk(masks: Bool[Tensor, "V H W"], cameras: Cameras) -> tuple[Tensor, Cameras]:
+    """The same at no more than LARGEST pixels a side; a pixel that any object touches is object."""
+    factor = math.ceil(max(masks.shape[1:]) / LARGEST)
+    if factor == 1:
+        return masks, cameras
+    height, width = (-(-side // factor) * factor for side in masks.shape[1:])
+    padding = (0, width - masks.shape[2], 0, height - masks.shape[1])
+    padded = torch.nn.functional.pad(masks, padding)
+    pooled = torch.nn.functional.max_pool2d(padded.float(), factor) > 0
+    # Padding adds pixels beyond the border, and moves none.
+    wider = Cameras(cameras.intrinsics, cameras.object_from_camera, height, width)
+    return pooled, wider.resized(height // factor, width // factor)
 
 
 def check_object_in_ball(

@@ -44,6 +44,9 @@ class HashGrid(nn.Module):
     """
 
     level_weight: Tensor
+    _resolution: Tensor
+    _first: Tensor
+    _corners: Tensor
 
     def __init__(
         self, levels: int, features: int, coarsest: int, finest: int, log2_rows: int
@@ -113,7 +116,7 @@ class HashGrid(nn.Module):
         points, levels, sums, _ = weights.shape
         corners = rows.view(points * levels, 8, self.features)
         mixed = torch.bmm(weights.reshape(points * levels, sums, 8), corners)
-        return mixed.view(points, levels, sums, -1) * self.level_weight[:, None, None]
+        return mixed.view(points, levels, sums, self.features) * self.level_weight[:, None, None]
 
     def _row(self, cell: Int[Tensor, "N levels 3"]) -> Int[Tensor, "N levels 8"]:
         """The table's row of every corner."""

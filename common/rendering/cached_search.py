@@ -106,10 +106,13 @@ def search_cached(
     # Where the cache only comes near zero before its first entry, the network may be inside.
     dip = _deepest_dip(looks, entry, DIP * cache.cell)
     row = (dip >= 0).nonzero()[:, 0]
-    ray = looks.ray[row]
-    inside = level(_at(rays, ray, looks.refined_depth(dip, row)), ray) <= 0
+    ray, bottom = looks.ray[row], looks.refined_depth(dip, row)
+    inside = level(_at(rays, ray, bottom), ray) <= 0
     unsure = torch.zeros_like(starts_inside)
     unsure[ray[inside]] = True
+    # A march that ends in a dip cannot step over it, however thin it is.
+    far = intervals.far.clone()
+    far[ray[inside]] = bottom[inside]
     unsure |= starts_inside
     evaluations = len(row)
 
@@ -128,7 +131,7 @@ def search_cached(
         hits = march(
             lambda points, ray: level(points, again[ray]),
             Rays(rays.origin[again], rays.direction[again]),
-            Intervals(intervals.near[again], intervals.far[again], intervals.crosses[again]),
+            Intervals(intervals.near[again], far[again], intervals.crosses[again]),
             FALLBACK_SAMPLES,
             Refinement("secant", 8),
         )

@@ -144,13 +144,12 @@ def _check_numbers(origin: Origin) -> None:
 def _is_complete(root: Path, origin: Origin) -> bool:
     if not root.exists():
         return False
-    file = root / "origin.yaml"
-    found = yaml.safe_load(file.read_text()) if file.exists() else None
+    found = _read_origin(root)
     if found == asdict(origin):
         return True
-    if not isinstance(found, dict):
+    if found is None:
         raise UserError(
-            f"{root}: exists but was not made by this program (it has no origin.yaml); "
+            f"{root}: exists but was not made by this program (no origin.yaml says so); "
             "choose another folder or remove this one"
         )
     differs = [
@@ -162,3 +161,13 @@ def _is_complete(root: Path, origin: Origin) -> bool:
         f"{root}: holds a sculpture made with {', '.join(differs)}; choose another "
         "folder or remove this one"
     )
+
+
+def _read_origin(root: Path) -> dict | None:
+    """What the folder was made from; None where it does not say."""
+    file = root / "origin.yaml"
+    try:
+        found = yaml.safe_load(file.read_text()) if file.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return found if isinstance(found, dict) else None

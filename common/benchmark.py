@@ -1,0 +1,95 @@
+"""What benchmarks have in common: a figure beside its oracle's, seconds, and peak memory."""
+
+import ctypes
+import json
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from common.rendering.march import Hits
+from common.rendering.sphere_tracing import TracedRays
+from common.training.run_folder import write_json
+
+SAME_CROSSING = 1e-3  # units of the object frame
+CLEAR_PEAK = Path("/proc/self/clear_refs")  # Linux forgets a process's peak memory on writing 5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured quantity beside that of the oracle; ratio says how many times better it is.
+
+    ``agreement`` is the share of rays on which the two have the same outcome.
+    """
+
+    name: str
+    value: float
+    oracle: float
+    ratio: float
+    agreement: float
+    unit: str
+
+
+def report(figures: Sequence[Figure], file: Path | None) -> None:
+    """Print the figures as a table; also write them to a JSON file, if one is named."""
+    for figure in figures:
+        print(
+            f"{figure.name:32s} {figure.value:12.4g} oracle {figure.oracle:12.4g} "
+            f"ratio {figure.ratio:7.2f}  {figure.unit}"
+        )
+    if file is not None:
+        write_json(file, json.loads(json.dumps([asdict(figure) for figure in figures])))
+
+
+def agreement(
+    fast: Hits | TracedRays, oracle: Hits | TracedRays
+) -> tuple[float, Float[Tensor, "H"]]:
+    """Share of rays with the same outcome (hit or not, at the same crossing).
+
+    And the absolute difference of the depths of the H rays that both say hit.
+    """
+    both = fast.found & oracle.found
+    difference = (fast.depth - oracle.depth).abs()[both]
+    same = (fast.found == oracle.found) & (fast.starts_inside == oracle.starts_inside)
+    same[both] &= difference < SAME_CROSSING
+    return float(same.float().mean()), difference
+
+
+def now(device: torch.device) -> float:
+    """Seconds, with the device's work done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def reset_peak(device: torch.device) -> int:
+    """Forget earlier peaks of memory; bytes in use now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if not CLEAR_PEAK.exists():
+        return 0  # then the peak is that of the whole process so far
+    # What earlier work freed counts as used until the C library hands it back.
+    ctypes.CDLL(None).malloc_trim(0)
+    CLEAR_PEAK.write_text("5")
+    return _status_bytes("VmRSS")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Peak memory since the last reset, of the device or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not CLEAR_PEAK.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(name: str) -> int:
+    """A line of Linux's own account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
