@@ -27,7 +27,8 @@ def refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: str
 
     An option counts as given where its value is neither None nor False.
     """
-    given = [name for name in names if getattr(arguments, name) not in (None, False)]
+    values = {name: getattr(arguments, name) for name in names}
+    given = [name for name, value in values.items() if value is not None and value is not False]
     if given:
         options = ", ".join("--" + name.replace("_", "-") for name in given)
         raise UserError(f"{options}: {why}")

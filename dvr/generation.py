@@ -1,6 +1,6 @@
 """Coloured meshes from a trained model."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from tqdm import tqdm
 
 from common.data.images import list_images, read_input_image
 from common.errors import UserError
@@ -35,14 +36,14 @@ class Subject:
 
 
 def save_meshes(
-    meshes: Path, model: DVRModel, subjects: Iterable[Subject], config: GenerationConfig
+    meshes: Path, model: DVRModel, subjects: Iterator[Subject], config: GenerationConfig
 ) -> list[str]:
     """Write <category>/<name>.<extension> of every subject in world units.
 
     Returns the names of those without a surface; they leave no file.
     """
     empty = []
-    for subject in subjects:
+    for subject in tqdm(subjects, desc="meshes", unit="mesh"):
         mesh = make_mesh(model, subject.condition, config)
         path = meshes / subject.category / f"{subject.name}.{config.extension}"
         if mesh.empty:

@@ -22,7 +22,8 @@ class Appearance(nn.Module):
         self.view_encoding = BandEncoding(config.view_frequencies)
         self.codes = nn.Embedding(images, config.image_code) if config.image_code else None
         width = 3 + config.image_code
-        width += self.view_encoding.out_features if config.view else 0
+        width += {"none": 0, "direct": 0, "reflected": 1}[config.view]
+        width += 0 if config.view == "none" else self.view_encoding.out_features
         width += 3 if config.normal else 0
         width += feature if config.feature else 0
         widths = [width] + [config.hidden] * config.layers + [3]
@@ -48,7 +49,10 @@ class Appearance(nn.Module):
         ``image`` is the photograph whose code is meant; None: the mean of all photographs.
         """
         inputs = [point]
-        if self.config.view:
+        if self.config.view == "reflected":
+            along = (normal * view).sum(dim=-1, keepdim=True)
+            inputs += [self.view_encoding(2 * along * normal - view), along]
+        elif self.config.view == "direct":
             inputs.append(self.view_encoding(view))
         if self.config.normal:
             inputs.append(normal)

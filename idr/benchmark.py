@@ -1,6 +1,6 @@
 """IDR's training step beside the paper's, on the same fitted network and the same pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from statistics import median
@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.benchmark import Figure, agreement, now
-from common.cameras import Cameras
+from common.cameras import Cameras, Rays
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sphere_tracer import step_grid
@@ -24,11 +24,12 @@ from idr.data import PixelBatch, PixelBatches
 from idr.evaluation_count import EvaluationCount, counted
 from idr.experiment import make_model
 from idr.geometry import Geometry
+from idr.losses import eikonal
 from idr.model import IDRModel, StepOutput
 from idr.reference_step import reference_step
 
-VIEWS, PICTURE_SIZE = 8, 96
-POOL, FIT_BATCH, FIT_RATE = 2**17, 1024, 1e-3
+VIEWS, PICTURE_SIZE = 8, 64
+POOL, FIT_BATCH, FIT_RATE = 2**17, 512, 1e-3
 NEAR_SURFACE = 0.1  # half of the points fitted lie about this near
 
 Samples = tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]
@@ -40,6 +41,9 @@ class Effort:
 
     fit_steps: int
     pairs: int
+
+
+FULL, QUICK = Effort(fit_steps=300, pairs=3), Effort(fit_steps=150, pairs=3)
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,11 @@ def benchmark(config: IDRConfig, effort: Effort, device: torch.device) -> list[F
     model = make_model(config, views.cameras).to(device)
     step = config.training.iterations - 1  # all bands or levels are in, and no refresh is due
     model.prepare_step(step)
-    samples = distance_samples(form, device)
-    fit(model.geometry, samples, effort.fit_steps, FIT_RATE)
+    samples, rate = distance_samples(form, device), config.training.learning_rate
+    optimiser = torch.optim.Adam(model.geometry.parameters())
+    fit(model.geometry, samples, optimiser, np.geomspace(FIT_RATE, rate, effort.fit_steps).tolist())
     refresh = measured(lambda: refresh_cache(model), model.geometry, device)
-    fit(model.geometry, samples, config.search.refresh_every // 2, config.training.learning_rate)
+    fit(model.geometry, samples, optimiser, [rate] * (config.search.refresh_every // 2))
     batch = PixelBatches(views, config, rank=0, processes=1)[step].to(device)
     return compare(model, batch, views.cameras.to(device), step, refresh, effort.pairs)
 
@@ -75,17 +80,10 @@ def compare(
 ) -> list[Figure]:
     """Take a step, forward and backward, both ways in turns; seconds are medians.
 
-    The cost of a ``refresh`` of the cache counts with its share of our step.
+    The cost of a ``refresh`` of the cached grid counts with its share of our step.
     """
     device, oracle = cameras.intrinsics.device, as_oracle(model)
-    rays = cameras.rays(batch.view, batch.pixel)
-    fast, slow = (one.find_surface(rays, FieldCache(model.cache)) for one in (model, oracle))
-    equal, difference = agreement(fast, slow)
-    print(
-        f"{len(batch.mask)} pixels, {int(slow.found.sum())} hit; equal outcome {equal:.4%}, "
-        f"|depth difference| median {difference.median():.2g}, max {difference.max():.2g} "
-        "of the ball's radius"
-    )
+    equal = agree(model, oracle, cameras.rays(batch.view, batch.pixel))
 
     def ours() -> StepOutput:
         return model(batch, cameras, step)
@@ -94,11 +92,99 @@ def compare(
         generator = torch.Generator(device).manual_seed(0)
         return reference_step(oracle, batch, cameras, step, generator)
 
-    losses, taken = model.config.losses, {ours: [], paper: []}
-    weights = {"rgb": losses.rgb, "mask": losses.mask, "eikonal": losses.eikonal}
-    for _ in tqdm(range(pairs), desc="timing pairs of steps", unit="pair"):
-        for way, costs in taken.items():
+    costs: tuple[list[Cost], list[Cost]] = [], []
+    for _ in tqdm(range(pairs), desc="timing steps of both", unit="pair"):
+        for way, taken in zip((ours, paper), costs, strict=True):
             model.zero_grad()
-            work = lambda way=way: weighted_total(way().terms, weights).backward()
-            costs.append(measured(work, model.geometry, device))
-    return []
+            taken.append(measured(lambda way=way: learn(model, way()), model.geometry, device))
+    rays, share = len(batch.mask), 1 / model.config.search.refresh_every
+    mine, theirs = costs[0][0].count, costs[1][0].count
+    per_ray = {
+        "search_evaluations": (mine.search + share * refresh.count.search, theirs.search),
+        "evaluations": (mine.total + share * refresh.count.search, theirs.total),
+        "gradients": (mine.gradient, theirs.gradient),
+    }
+    figures = [
+        Figure(f"idr/{name}_per_ray", a / rays, b / rays, b / a, equal, name.split("_")[-1])
+        for name, (a, b) in per_ray.items()
+    ]
+    first, second = (median(cost.seconds for cost in taken) for taken in costs)
+    first += share * refresh.seconds
+    return [*figures, Figure("idr/seconds_per_step", first, second, second / first, equal, "s")]
+
+
+def as_oracle(model: IDRModel) -> IDRModel:
+    """The same networks, searched as the paper does."""
+    oracle, config = copy(model), model.config
+    search = config.search.model_copy(update={"method": "reference"})
+    oracle.config = config.model_copy(update={"search": search})
+    return oracle
+
+
+def agree(model: IDRModel, oracle: IDRModel, rays: Rays) -> float:
+    """Share of rays with the same outcome of both searches, told with the depths' differences."""
+    fast, slow = (one.find_surface(rays, FieldCache(one.cache)) for one in (model, oracle))
+    equal, difference = agreement(fast, slow)
+    print(
+        f"{len(slow.found)} rays, {int(slow.found.sum())} hit; equal outcome {equal:.4%}, "
+        f"|depth difference| median {difference.median():.2g}, max {difference.max():.2g} "
+        "of the ball's radius"
+    )
+    return equal
+
+
+def learn(model: IDRModel, out: StepOutput) -> None:
+    """The backward pass of a step."""
+    weights = model.config.losses
+    named = {"rgb": weights.rgb, "mask": weights.mask, "eikonal": weights.eikonal}
+    weighted_total(out.terms, named).backward()
+
+
+def refresh_cache(model: IDRModel) -> None:
+    """Evaluate the grid of values anew."""
+    cache, _ = model.cached(model.config.search.resolution)
+    model.cache.copy_(cache.values)
+
+
+def measured(work: Callable[[], None], geometry: Geometry, device: torch.device) -> Cost:
+    """What some work costs."""
+    with counted(geometry) as count:
+        started = now(device)
+        work()
+        seconds = now(device) - started
+    return Cost(seconds, count)
+
+
+def photographs(form: Sculpture) -> Views:
+    """Small pictures of the sculpture, with masks and cameras."""
+    cameras = cameras_around(np.random.default_rng(0), VIEWS, PICTURE_SIZE)
+    grid = step_grid(form.distance, RADIUS + 0.02, 48)
+    pictures = [photograph(form, grid, cameras[view : view + 1]) for view in range(VIEWS)]
+    images, masks = (torch.from_numpy(np.stack(one)) for one in zip(*pictures, strict=True))
+    return Views(images, masks, cameras, None, None, None, torch.eye(4))
+
+
+def distance_samples(form: Sculpture, device: torch.device) -> Samples:
+    """Points of [-1, 1]^3, half of them near the surface, and their signed distances."""
+    generator = torch.Generator().manual_seed(0)
+    points = 2 * torch.rand(8 * POOL, 3, generator=generator) - 1
+    distance = torch.cat([form.distance(some) for some in points.split(2**16)])
+    near = (distance.abs() < NEAR_SURFACE).nonzero()[:, 0]
+    chosen = torch.cat([near[: POOL // 2], torch.arange(POOL // 2)])
+    return points[chosen].to(device), distance[chosen].to(device)
+
+
+def fit(
+    geometry: Geometry, samples: Samples, optimiser: torch.optim.Optimizer, rates: Sequence[float]
+) -> None:
+    """A step at each rate on the signed distance's absolute error and the gradient's length."""
+    points, distance = samples
+    generator = torch.Generator(points.device).manual_seed(0)
+    for rate in tqdm(rates, desc="fitting the network", unit="step"):
+        index = torch.randint(len(points), (FIT_BATCH,), generator=generator, device=points.device)
+        values = geometry(points[index])
+        loss = (values.sdf - distance[index]).abs().mean() + 0.1 * eikonal(values.gradient)
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()

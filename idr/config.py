@@ -67,7 +67,11 @@ class AppearanceConfig(Section):
 
     hidden: int = Field(512, ge=8, description="width of the layers")
     layers: int = Field(4, ge=1, description="hidden layers")
-    view: bool = Field(True, description="colour depends on the view direction")
+    view: Literal["direct", "reflected", "none"] = Field(
+        "direct",
+        description="the view direction that colour sees; reflected: mirrored at the normal, "
+        "which makes highlights easy",
+    )
     normal: bool = Field(True, description="colour depends on the surface normal")
     feature: bool = Field(True, description="colour depends on the geometry feature")
     view_frequencies: int = Field(4, ge=0, le=12, description="bands that encode the direction")
@@ -107,6 +111,7 @@ class LossConfig(Section):
     rgb: float = Field(1.0, ge=0, description="L1 colour difference at the surface")
     mask: float = Field(100.0, ge=0, description="soft silhouette at the least SDF of a ray")
     eikonal: float = Field(0.1, ge=0, description="length of the gradient is one")
+    smoothness: float = Field(0.0, ge=0, description="normals of neighbouring points agree")
     alpha: float = Field(50.0, gt=0, description="sharpness of the soft silhouette at the start")
     alpha_milestones: tuple[float, ...] = Field(
         (0.125, 0.25, 0.375, 0.5, 0.625),
@@ -120,6 +125,15 @@ class SupervisionConfig(Section):
 
     object_share: float = Field(
         0.5, gt=0, lt=1, description="share of the pixels drawn from inside the masks"
+    )
+    rim: int = Field(
+        0, ge=0, description="colours of pixels so close to an outline are not compared"
+    )
+    neighbours: float = Field(
+        0.25, ge=0, le=1, description="surface points with a neighbour, as a share of the rays"
+    )
+    neighbour_distance: float = Field(
+        0.01, gt=0, description="how far such neighbours lie, in radii of the object's sphere"
     )
     eikonal_points: float = Field(
         0.25, ge=0, description="uniform points for the eikonal term, as a share of the rays"
@@ -137,6 +151,18 @@ class IDRTraining(TrainingConfig):
     )
     select_by: Literal["mask_iou", "psnr"] = Field(
         "psnr", description="validation metric that chooses best.pt; misses count against both"
+    )
+
+
+class RenderingConfig(Section):
+    """Pictures from a trained field."""
+
+    samples: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="rays along each side of a pixel; above 1 outlines blend with white, as those "
+        "of pictures with a white background do",
     )
 
 
@@ -160,6 +186,7 @@ class IDRConfig(Section):
     losses: LossConfig = LossConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     training: IDRTraining = IDRTraining()
+    rendering: RenderingConfig = RenderingConfig()
     generation: GenerationConfig = GenerationConfig()
 
     @model_validator(mode="after")

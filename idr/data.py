@@ -73,12 +73,16 @@ def _with_noise(cameras: Cameras, config: IDRConfig) -> Cameras:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Pixels of all views together: place, colour, and whether they show the object."""
+    """Pixels of all views together: place, colour, and whether they show the object.
+
+    ``coloured`` ones show nothing but the object: outlines blend with the background.
+    """
 
     view: Int[Tensor, "R"]
     pixel: Float[Tensor, "R 2"]
     colour: Float[Tensor, "R 3"]
     mask: Bool[Tensor, "R"]
+    coloured: Bool[Tensor, "R"]
 
     def to(self, device: torch.device) -> "PixelBatch":
         """The same pixels on another device."""
@@ -95,6 +99,7 @@ class PixelBatches(Dataset):
     def __init__(self, views: Views, config: IDRConfig, rank: int, processes: int) -> None:
         self.views, self.config, self.rank = views, config, rank
         self.rays = config.training.rays // processes
+        self.inner = inner_masks(views.masks, config.supervision.rim)
         self.on_object = views.masks.reshape(-1).nonzero()[:, 0].to(torch.int32)
         self.background = _background(views.masks, views.cameras)
 
@@ -113,11 +118,13 @@ class PixelBatches(Dataset):
             for pool, count in ((self.on_object, objects), (self.background, self.rays - objects))
             if count
         ]
-        return pixels_at(self.views, torch.cat(drawn))
+        return pixels_at(self.views, self.inner, torch.cat(drawn))
 
 
-def pixels_at(views: Views, flat: Int[Tensor, "R"]) -> PixelBatch:
-    """The pixels at flat indices into (view, row, column)."""
+def pixels_at(
+    views: Views, inner: Bool[Tensor, "V H W"], flat: Int[Tensor, "R"]
+) -> PixelBatch:
+    """The pixels at flat indices into (view, row, column); colours count in the ``inner`` ones."""
     height, width = views.masks.shape[1:]
     x, y = flat % width, flat // width % height
     view = flat // (height * width)
@@ -126,7 +133,19 @@ def pixels_at(views: Views, flat: Int[Tensor, "R"]) -> PixelBatch:
         torch.stack([x, y], dim=-1).float(),
         views.images[view, y, x].float() / 255,
         views.masks[view, y, x],
+        inner[view, y, x],
     )
+
+
+def inner_masks(masks: Bool[Tensor, "V H W"], rim: int) -> Bool[Tensor, "V H W"]:
+    """The masks without the pixels within ``rim`` of their outlines."""
+    if rim == 0:
+        return masks
+    grown = [
+        torch.nn.functional.max_pool2d((~mask)[None].float(), 2 * rim + 1, 1, rim)[0] > 0
+        for mask in masks
+    ]
+    return masks & ~torch.stack(grown)
 
 
 def _background(masks: Bool[Tensor, "V H W"], cameras: Cameras) -> Int[Tensor, "B"]:

@@ -42,6 +42,7 @@ class HashGridGeometry(nn.Module):
         )
         self.last = nn.Linear(widths[-1], 1 + feature)
         self.start_level = config.start_levels
+        self.feature_length = feature + self.grid.out_features
 
     def fade_in(self, share: float) -> None:
         """Coarse to fine: from ``start_levels`` levels at share 0 to all of them at 1."""
@@ -66,7 +67,10 @@ class HashGridGeometry(nn.Module):
             slope = torch.sigmoid(BETA * before)
             change = slope[:, None] * nn.functional.linear(change, layer.weight)
         out = self.last(value)
-        return GeometryValues(out[:, 0], change @ self.last.weight[0], out[:, 1:])
+        # Texture is finer than shape: it reaches the encoding without passing through the SDF's
+        # layers, and is learnt many times sooner.
+        feature = torch.cat([out[:, 1:], encoding], dim=-1)
+        return GeometryValues(out[:, 0], change @ self.last.weight[0], feature)
 
     def _features(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N hidden"]:
         value = torch.cat([points, self.grid(points)], dim=-1)
@@ -95,6 +99,7 @@ class MLPGeometry(nn.Module):
         self.hidden = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.last = weight_norm(nn.Linear(widths[-1], 1 + feature))
         self.start_frequency = config.start_frequencies
+        self.feature_length = feature
 
     def fade_in(self, share: float) -> None:
         """Coarse to fine: from ``start_frequencies`` bands at share 0 to all of them at 1."""

@@ -53,7 +53,9 @@ class IDRModel(nn.Module):
         self.config = config
         model = config.model
         self.geometry = make_geometry(model)
-        self.appearance = Appearance(model.appearance, model.feature, len(cameras))
+        self.appearance = Appearance(
+            model.appearance, self.geometry.feature_length, len(cameras)
+        )
         self.refinement = (
             CameraRefinement(cameras, config.cameras.focal) if config.cameras.refine else None
         )
@@ -139,10 +141,11 @@ class IDRModel(nn.Module):
         surface = traced.found & batch.mask
         depth = torch.where(surface, traced.depth, traced.least_depth)
         points = rays.at(depth)
-        everywhere = self._uniform_points(len(points), generator)
-        values = self.geometry(torch.cat([points, everywhere]))
+        near, spread = self._neighbours(points, surface, generator)
+        uniform = self._uniform_points(len(points), generator)
+        values = self.geometry(torch.cat([points, spread, uniform]))
         count, sdf = len(points), values.sdf[: len(points)]
-        evaluations += traced.evaluations + len(values.sdf) + int(surface.sum())
+        evaluations += traced.evaluations + len(values.sdf) + int((surface & batch.coloured).sum())
         weights = self.config.losses
         terms = {}
         if weights.rgb:
@@ -153,6 +156,9 @@ class IDRModel(nn.Module):
             terms["mask"] = losses.mask(sdf[~surface], batch.mask[~surface], alpha, count)
         if weights.eikonal:
             terms["eikonal"] = losses.eikonal(values.gradient)
+        if weights.smoothness:
+            beside = values.gradient[count : count + len(spread)]
+            terms["smoothness"] = losses.smoothness(values.gradient[near], beside)
         share = surface.sum() / batch.mask.sum().clamp_min(1)
         return StepOutput(terms, evaluations, share)
 
@@ -185,6 +191,15 @@ class IDRModel(nn.Module):
         """Random numbers that are a function of seed and step alone."""
         seed = self.config.training.seed * 1_000_003 + step
         return torch.Generator(self.cache.device).manual_seed(seed % 2**63)
+
+    def _neighbours(
+        self, points: Float[Tensor, "R 3"], surface: Bool[Tensor, "R"], generator: torch.Generator
+    ) -> tuple[Int[Tensor, "K"], Float[Tensor, "K 3"]]:
+        """Some surface points by index, and for each a random point close to it."""
+        share = self.config.supervision.neighbours if self.config.losses.smoothness else 0.0
+        near = surface.nonzero()[: round(len(points) * share), 0]
+        shift = torch.randn(len(near), 3, generator=generator, device=generator.device)
+        return near, points[near].detach() + self.config.supervision.neighbour_distance * shift
 
     def _uniform_points(self, rays: int, generator: torch.Generator) -> Float[Tensor, "E 3"]:
         """Points of [-1, 1]^3 for the eikonal term."""

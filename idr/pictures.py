@@ -6,7 +6,7 @@ from torch import Tensor
 
 from common.cameras import Cameras, Rays, pixel_grid
 from common.rendering.cached_search import FieldCache
-from common.rendering.picture import Picture
+from common.rendering.picture import Picture, pooled
 from idr.model import IDRModel
 
 RAYS_AT_ONCE = 2**15
@@ -21,10 +21,11 @@ def render_view(
 ) -> Picture:
     """What one camera sees, tile by tile; white where there is nothing.
 
-    ``cache`` is the model's (``model.cached``); ``appearance`` lends another model's colours.
+    ``cache`` is the model's (``model.cached``); ``appearance`` lends another model's colours. With
+    ``rendering.samples`` above one, outlines blend with the white background.
     """
-    device = model.cache.device
-    cameras = cameras.to(device)
+    device, samples = model.cache.device, model.config.rendering.samples
+    cameras = cameras.to(device).resized(cameras.height * samples, cameras.width * samples)
     pixel = pixel_grid(cameras.height, cameras.width).to(device)
     index = torch.full((len(pixel),), view, device=device)
     parts = [
@@ -35,9 +36,10 @@ def render_view(
     ]
     size = (cameras.height, cameras.width)
     colour, normal, depth, mask = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    return Picture(
+    picture = Picture(
         colour.reshape(*size, 3), normal.reshape(*size, 3), depth.reshape(size), mask.reshape(size)
     )
+    return picture if samples == 1 else pooled(picture, samples)
 
 
 @torch.no_grad()

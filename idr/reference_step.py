@@ -13,7 +13,7 @@ from common.cameras import Cameras, Rays
 from common.rendering.cached_search import FieldCache
 from idr import losses
 from idr.data import PixelBatch
-from idr.geometry import Geometry
+from idr.geometry import Geometry, MLPGeometry
 from idr.model import IDRModel, StepOutput, Surface
 
 
@@ -64,5 +64,10 @@ def reference_step(
 
 
 def _feature(geometry: Geometry, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:
-    """The geometry feature from a pass of its own."""
-    return geometry.last(geometry._features(points))[:, 1:]
+    """The geometry feature from a pass of its own.
+
+    The hash grid's network has no cheaper pass than the one that also gives the gradient.
+    """
+    if isinstance(geometry, MLPGeometry):
+        return geometry.last(geometry._features(points))[:, 1:]
+    return geometry(points).feature

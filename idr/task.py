@@ -35,8 +35,8 @@ class IDRTask:
         self.cameras = scene.rough_cameras.to(process.device)
         self.batches = PixelBatches(scene.training, config, process.rank, process.count)
         self.workers = 0
-        weights = config.losses
-        self.weights = {"rgb": weights.rgb, "mask": weights.mask, "eikonal": weights.eikonal}
+        names = ("rgb", "mask", "eikonal", "smoothness")
+        self.weights = {name: getattr(config.losses, name) for name in names}
         self.rates = model.rates()
         self.scene = scene
         self._missed = 0
@@ -70,7 +70,7 @@ class IDRTask:
         generator = torch.Generator().manual_seed(0)
         count = min(VALIDATION_PIXELS * len(views), total)
         chosen = torch.randint(total, (count,), generator=generator)
-        batch = pixels_at(views, chosen).to(self.device)
+        batch = pixels_at(views, views.masks, chosen).to(self.device)
         cache, _ = self.model.cached(self.config.search.evaluation_resolution)
         parts = [
             trace_pixels(self.model, cache, cameras, view, pixel)

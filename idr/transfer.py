@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from common.cameras import Cameras, look_at
 from common.errors import UserError
@@ -22,12 +22,13 @@ def check_fit(
     geometry: Experiment, appearance: Experiment, geometry_run: Path, appearance_run: Path
 ) -> None:
     """UserError where the appearance network cannot take the geometry's features."""
-    own, other = geometry.config.model.feature, appearance.config.model.feature
+    own = geometry.model.geometry.feature_length
+    other = appearance.model.geometry.feature_length
     if appearance.config.model.appearance.feature and own != other:
         raise UserError(
             f"{appearance_run}: its appearance network takes features of {other} numbers but "
-            f"{geometry_run} has {own}; train both with the same model.feature, or the former with "
-            "model.appearance.feature=false"
+            f"{geometry_run} has {own}; train both with the same model.geometry and model.feature, "
+            "or the former with model.appearance.feature=false"
         )
 
 
@@ -35,9 +36,9 @@ def closed_path(cameras: Cameras, count: int) -> Cameras:
     """``count`` cameras on a smooth closed curve through some of these, looking at the origin.
 
     The stations surround the cameras' common axis: the direction in which most of them stand, or
-    the upward one where they stand all around. Directions and distances follow periodic cubic
-    splines, at even speed between stations. Intrinsics are the first camera's, the size is theirs.
-    Raises UserError where fewer than three cameras surround an axis.
+    the upward one where they stand all around. Directions follow a periodic cubic spline and
+    distances one that does not overshoot (Fritsch and Carlson 1980). Intrinsics are the first
+    camera's. Raises UserError where fewer than three cameras surround that axis.
     """
     centre = cameras.centre.detach().double().cpu().numpy()
     up = -cameras.object_from_camera[:, :3, 1].detach().double().cpu().mean(dim=0)
@@ -48,9 +49,10 @@ def closed_path(cameras: Cameras, count: int) -> Cameras:
     moments = np.arange(count) / count * time[-1]
     direction = CubicSpline(time, closed / radius[:, None], bc_type="periodic")(moments)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    # A cubic may swing beyond its stations; a camera should not come nearer than any of them.
-    distance = CubicSpline(time, radius, bc_type="periodic")(moments)
-    distance = distance.clip(radius.min(), radius.max())
+    # One more round on either side makes the distances periodic too.
+    rounds = np.concatenate([time[:-1] - time[-1], time, time[1:] + time[-1]])
+    distances = np.concatenate([radius[:-1], radius, radius[1:]])
+    distance = PchipInterpolator(rounds, distances)(moments)
     path = torch.from_numpy(direction * distance[:, None]).to(cameras.intrinsics)
     pose = look_at(path, torch.zeros_like(path), up.to(path))
     intrinsics = cameras.intrinsics[:1].expand(count, 3, 3).contiguous()
@@ -58,22 +60,23 @@ def closed_path(cameras: Cameras, count: int) -> Cameras:
 
 
 def _stations(centre: Float[np.ndarray, "V 3"], up: Float[np.ndarray, "3"]) -> list[int]:
-    """Cameras in order around their axis: of each sector that nearest to the median slant."""
+    """Cameras nearest to even places on the circle of median slant, in order around its axis."""
     direction = centre / np.linalg.norm(centre, axis=1, keepdims=True)
     mean = direction.mean(axis=0)
     axis = mean if np.linalg.norm(mean) > 0.5 else up
     axis = axis / np.linalg.norm(axis)
-    slant = np.arccos((direction @ axis).clip(-1, 1))
     first = np.cross(axis, np.eye(3)[np.abs(axis).argmin()])
     first /= np.linalg.norm(first)
-    azimuth = np.arctan2(direction @ np.cross(axis, first), direction @ first) % (2 * np.pi)
-    sector = (azimuth / (2 * np.pi) * STATIONS).astype(int) % STATIONS
-    from_median = np.abs(slant - np.median(slant))
-    members = [np.flatnonzero(sector == index) for index in range(STATIONS)]
-    chosen = [some[from_median[some].argmin()] for some in members if len(some)]
+    second = np.cross(axis, first)
+    slant = np.median(np.arccos((direction @ axis).clip(-1, 1)))
+    angle = 2 * np.pi * np.arange(STATIONS)[:, None] / STATIONS
+    around = np.cos(angle) * first + np.sin(angle) * second
+    ideal = np.cos(slant) * axis + np.sin(slant) * around
+    chosen = np.unique((ideal @ direction.T).argmax(axis=1))
     if len(chosen) < 3:
         raise UserError(
             f"the run's {len(centre)} cameras do not surround the object, so no closed path leads "
             "through them; use --orbit"
         )
-    return [int(view) for view in sorted(chosen, key=lambda view: azimuth[view])]
+    azimuth = np.arctan2(direction[chosen] @ second, direction[chosen] @ first)
+    return chosen[azimuth.argsort()].tolist()

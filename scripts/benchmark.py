@@ -1,0 +1,86 @@
+"""Measure the core beside its plain oracles, in one run, as ratios.
+
+    python scripts/benchmark.py                       DVR: a field of the paper's size
+    python scripts/benchmark.py out/dvr_DTU           a trained DVR run's field and cameras
+    python scripts/benchmark.py idr                   IDR: networks of the paper's size
+    python scripts/benchmark.py idr --size small      those of configs/idr_DTU.yaml
+    python scripts/benchmark.py idr --quick --json benchmark.json
+
+DVR: network evaluations per ray, rays per second and peak memory of the ray marcher, beside the
+dense march that evaluates every sample. Without RUN the field is 512 wide and fitted for a minute
+to a chair, so that it has thin parts.
+
+IDR: evaluations per ray and seconds per training step, beside a plain version of the paper's step
+on the same pixels with the same networks, which are fitted to a teapot first. Three minutes on a
+CPU; with --quick, of a smaller network and fewer pixels, less than half a minute.
+
+Both also say how far fast and plain agree.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from method import find_run, load_config
+
+import dvr.benchmark
+import idr.benchmark
+from common.benchmark import report
+from common.command_line import positive
+from common.errors import run_command
+from common.training.processes import choose_device
+from idr.config import IDRConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SIZES = {"paper": "idr_DTU_paper.yaml", "small": "idr_DTU.yaml"}
+QUICK = ("training.rays=512", "model.mlp.hidden=128", "model.appearance.hidden=64")
+
+
+def main() -> None:
+    """Measure and print."""
+    words = sys.argv[1:]
+    method = words.pop(0) if words[:1] in (["dvr"], ["idr"]) else "dvr"
+    arguments = (idr_parser if method == "idr" else dvr_parser)().parse_args(words)
+    device = choose_device(arguments.device)
+    if method == "idr":
+        config = load_config(str(CONFIGS / SIZES[arguments.size]), QUICK * arguments.quick)
+        assert isinstance(config, IDRConfig)
+        effort = idr.benchmark.QUICK if arguments.quick else idr.benchmark.FULL
+        figures = idr.benchmark.benchmark(config, effort, device)
+    else:
+        run = None if arguments.run is None else find_run(arguments.run)
+        figures = dvr.benchmark.benchmark(run, arguments.size, arguments.views, device)
+    report(figures, arguments.json)
+
+
+def dvr_parser() -> argparse.ArgumentParser:
+    """[dvr] [RUN] ..."""
+    parser = common_parser()
+    parser.add_argument("run", nargs="?", help="run folder or configuration")
+    parser.add_argument("--size", type=positive, default=96, help="height of the pictures marched")
+    parser.add_argument("--views", type=positive, default=2, help="number of pictures")
+    return parser
+
+
+def idr_parser() -> argparse.ArgumentParser:
+    """idr ..."""
+    parser = common_parser()
+    parser.add_argument(
+        "--size", choices=list(SIZES), default="paper", help="whose networks; default: the paper's"
+    )
+    parser.add_argument("--quick", action="store_true", help="a smaller network and fewer pixels")
+    return parser
+
+
+def common_parser() -> argparse.ArgumentParser:
+    """What both methods' command lines share."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

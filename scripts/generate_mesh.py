@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import dvr.config
 import idr.config
-from common.command_line import positive, refuse_options, run_parser
+from common.command_line import refuse_options, run_parser
 from common.config import validate
 from common.errors import run_command
 from common.training.processes import choose_device
@@ -38,10 +38,10 @@ def main() -> None:
     parser = run_parser(__doc__)
     parser.add_argument(
         "--resolution",
-        type=positive,
+        type=int,
         help="cells on a side (DVR: 32 times a power of two; IDR: on the object's short side)",
     )
-    parser.add_argument("--faces", type=positive, help="simplify to this many faces")
+    parser.add_argument("--faces", type=int, help="simplify to this many faces")
     parser.add_argument("--extension", choices=["ply", "obj", "glb", "off"])
     parser.add_argument("--images", type=Path, help="DVR: folder of one's own pictures")
     parser.add_argument("--refinement-steps", type=int, help="DVR: rounds of mesh refinement")
@@ -72,8 +72,7 @@ def _dvr_meshes(run: RunFolder, arguments: argparse.Namespace, device: torch.dev
         subjects = subjects_in_folder(model, arguments.images, device)
     else:
         subjects = subjects_of(model, Objects(config, config.data.test_split), device)
-    bar = tqdm(subjects, desc="meshes", unit="mesh")
-    return save_meshes(run.meshes, model, bar, generation)
+    return save_meshes(run.meshes, model, subjects, generation)
 
 
 def _idr_mesh(run: RunFolder, arguments: argparse.Namespace, device: torch.device) -> list[str]:

@@ -32,7 +32,7 @@ def main() -> None:
         "--exit-after", type=float, metavar="SECONDS", help="save, stop and exit with code 3"
     )
     parser.add_argument("--help-config", action="store_true", help="list every configuration key")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.help_config:
         for method, settings in CONFIGS.items():
             print(f"# method: {method}")

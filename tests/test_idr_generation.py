@@ -28,7 +28,7 @@ from idr.generation import (
 )
 from idr.learnt_frame import inverse, moved
 from tests.make_collection import SCENE_SCALE, SCENE_SHIFT, write_tiny_scene
-from tests.make_idr import Ellipsoids, ViewColour, known_experiment, sphere
+from tests.make_idr import Ellipsoids, ViewColour, known_experiment, nothing, sphere
 
 COARSE = GenerationConfig(resolution=32)
 
@@ -103,7 +103,7 @@ class TestMesh:
         assert sum(points) == sum(told) + len(mesh.vertices)
 
     def test_without_a_surface_it_is_empty(self, data) -> None:
-        assert mesh_of(data, sphere(-0.1)).empty
+        assert mesh_of(data, nothing()).empty
 
 
 class TestFineGrid:
@@ -154,7 +154,7 @@ class TestFile:
 
     def test_no_surface_leaves_no_file(self, data, tmp_path) -> None:
         assert save_scene_mesh(tmp_path, known_experiment(data, sphere(0.4)), COARSE)
-        assert save_scene_mesh(tmp_path, known_experiment(data, sphere(-0.1)), COARSE) is None
+        assert save_scene_mesh(tmp_path, known_experiment(data, nothing()), COARSE) is None
         assert not list(tmp_path.iterdir())
 
 
@@ -175,8 +175,10 @@ class TestCameraFiles:
     def test_they_are_the_true_ones_where_only_the_frame_drifted(self, data, tmp_path) -> None:
         drifted = with_drift(known_experiment(data, sphere(0.4), cameras={"noise_deg": 1.0}))
         assert export_cameras(tmp_path / "cameras", drifted) == []
-        written = read_matrices(tmp_path / "cameras/cameras.npz", ("world_mat", "scale_mat"), 5)
-        true = read_matrices(data / "cameras.npz", ("world_mat", "scale_mat"), 8)
+        written = read_matrices(
+            tmp_path / "cameras/cameras.npz", ("world_mat", "scale_mat"), count=5
+        )
+        true = read_matrices(data / "cameras.npz", ("world_mat", "scale_mat"), count=8)
         trained = [1, 2, 4, 5, 7]
         for key in ("world_mat", "scale_mat"):
             # Cameras are float32, and entries as large as focal length times distance.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+import yaml
 from PIL import Image
 
 from common.config import validate
@@ -25,6 +26,7 @@ from tests.make_collection import (
     write_tiny_collection,
     write_tiny_scene,
 )
+from tests.make_idr import tiny_idr_settings
 from tests.make_run import PICTURES, SCENE, merged, run_script, tiny_settings, write_settings
 
 ALONE = Process(0, 1, torch.device("cpu"))
@@ -53,6 +55,22 @@ def scene_run(tmp_path_factory) -> Path:
     data = write_tiny_scene(root / "scene")
     settings = merged(tiny_settings(data, root / "run"), SCENE)
     return trained(root / "run", settings)
+
+
+@pytest.fixture(scope="module")
+def learnt_sphere(tmp_path_factory) -> Path:
+    """An IDR run whose surface is still the first sphere, of 0.6 in the unit sphere."""
+    root = tmp_path_factory.mktemp("idr with ü")
+    data = write_tiny_scene(root / "the ball", views=8)
+    config = write_settings(root / "c.yaml", tiny_idr_settings(data, root / "run"))
+    outcome = run_script("train", config)
+    assert outcome.code == 0, outcome.err
+    return root / "run"
+
+
+@pytest.fixture
+def idr_run(learnt_sphere, tmp_path) -> Path:
+    return Path(shutil.copytree(learnt_sphere, tmp_path / "idr run"))
 
 
 @pytest.fixture
@@ -118,7 +136,9 @@ class TestWholeWay:
         assert outcome.code == 0
         assert outcome.out.startswith("run out/mine\n")
 
-    @pytest.mark.parametrize("name", ["train", "generate_mesh", "evaluate", "render"])
+    @pytest.mark.parametrize(
+        "name", ["train", "generate_mesh", "evaluate", "render", "transfer_appearance"]
+    )
     def test_help_explains(self, name) -> None:
         outcome = run_script(name, "--help")
         assert outcome.code == 0
@@ -340,3 +360,134 @@ class TestPictures:
         area = mask.sum() * (24 / 16) ** 2
         expected = np.pi * (1.6 * 24 * SCENE_RADIUS / (16 - SCENE_RADIUS**2) ** 0.5) ** 2
         assert area == pytest.approx(expected, rel=0.35)
+
+    def test_training_views_are_drawn_where_asked(self, scene) -> None:
+        assert run_script("render", scene, "--views", "9", "--training-views").code == 0
+        assert len(list((scene / "renders/scene/scene/colour").iterdir())) == 4
+
+    def test_a_collection_has_no_training_views_to_draw(self, run) -> None:
+        outcome = run_script("render", run, "--training-views")
+        assert outcome.code == 2
+        assert "--training-views" in outcome.err and "collection" in outcome.err
+
+    def test_a_shorter_series_leaves_none_of_a_longer_one(self, run) -> None:
+        for views in ("4", "2"):
+            options = ["--objects", "1", "--views", views, "--kinds", "colour"]
+            assert run_script("render", run, *options).code == 0
+        folder = run / "renders/chair/sphere_0/colour"
+        assert sorted(path.name for path in folder.iterdir()) == ["0000.png", "0001.png"]
+
+
+class TestSceneByIDR:
+    def test_the_mesh_is_the_sphere_in_the_units_of_its_cameras(self, idr_run) -> None:
+        assert run_script("generate_mesh", idr_run).code == 0
+        mesh = trimesh.load_mesh(idr_run / "meshes/the ball.ply")
+        assert mesh.is_watertight and mesh.visual.kind == "vertex"
+        radius = (mesh.volume * 3 / (4 * np.pi)) ** (1 / 3)
+        # The first sphere is calibrated to 2 %; 32 cells across lose less than another.
+        assert radius == pytest.approx(SCENE_RADIUS * SCENE_SCALE, rel=0.03)
+        np.testing.assert_allclose(mesh.center_mass, SCENE_SHIFT, atol=0.03 * SCENE_SCALE)
+
+    def test_it_can_be_finer_simpler_and_of_another_format(self, idr_run) -> None:
+        options = ["--resolution", "64", "--faces", "500", "--extension", "obj"]
+        assert run_script("generate_mesh", idr_run, *options).code == 0
+        assert len(trimesh.load_mesh(idr_run / "meshes/the ball.obj").faces) <= 500
+
+    def test_cameras_are_written_when_asked(self, idr_run) -> None:
+        outcome = run_script("generate_mesh", idr_run, "--export-cameras")
+        assert outcome.code == 0
+        assert "5 training cameras" in outcome.out
+        assert sorted(path.name for path in (idr_run / "cameras").iterdir()) == [
+            "cameras.npz", "colmap", "the ball_par.txt", "transforms.json",
+        ]  # fmt: skip
+
+    def test_scores_and_their_table(self, idr_run) -> None:
+        outcome = run_script("evaluate", idr_run)
+        assert outcome.code == 0
+        result = read_evaluation(idr_run)
+        assert result["method"] == "idr" and result["step"] == 2
+        # Within 2 % of the true radius, and pixels of a 16th of it.
+        assert result["held_out"]["mask_iou"] > 0.9
+        lines = outcome.out.splitlines()[1:]
+        assert [line.split("  ")[0] for line in lines[1:3]] == ["this run", "training views"]
+        assert f"{result['held_out']['psnr']:.4f}" in lines[1]
+        rows = list(csv.DictReader((idr_run / "evaluation.csv").open(encoding="utf-8")))
+        assert [row["set"] for row in rows] == 3 * ["held_out"] + 5 * ["training"]
+
+    def test_a_mesh_of_another_format_than_configured_is_scored(self, idr_run, tmp_path) -> None:
+        data = Path(shutil.copytree(scene_of(idr_run), tmp_path / "with truth"))
+        normals = np.random.default_rng(0).normal(size=(5000, 3))
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        points = SCENE_RADIUS * SCENE_SCALE * normals + SCENE_SHIFT
+        np.savez(data / "pointcloud.npz", points=points, normals=normals)
+        config = idr_run / "config.yaml"
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        write_settings(config, merged(settings, {"data": {"path": str(data)}}))
+        outcome = run_script("evaluate", idr_run, "--views", "1")
+        assert "1 meshes count as failures" in outcome.err
+        assert run_script("generate_mesh", idr_run, "--extension", "glb").code == 0
+        assert run_script("evaluate", idr_run, "--views", "1").code == 0
+        result = read_evaluation(idr_run)
+        assert result["mesh"]["chamfer_l1_relative"] < 0.02
+
+    def test_views_films_and_depth(self, idr_run) -> None:
+        options = ["--views", "2", "--float-depth"]
+        assert run_script("render", idr_run, *options).code == 0
+        folder = idr_run / "renders/the ball"
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*KINDS, "float_depth"])
+        depth = read_exr(folder / "float_depth/0001.exr")
+        mask = imageio.imread(folder / "mask/0001.png")[..., 0] > 0
+        assert np.array_equal(np.isfinite(depth), mask)
+        # The sphere of 0.6 before a camera at 4, seen in its middle.
+        assert depth.min() == pytest.approx(4 - SCENE_RADIUS, abs=0.03)
+        options = ["--orbit", "3", "--format", "mp4", "--kinds", "colour", "--size", "32"]
+        assert run_script("render", idr_run, *options).code == 0
+        film = imageio.imread(folder / "colour.mp4", plugin="FFMPEG", index=None)
+        assert film.shape == (3, 32, 32, 3)
+
+    def test_one_picture_of_the_held_out_views(self, idr_run) -> None:
+        assert run_script("render", idr_run, "--contact-sheet").code == 0
+        assert imageio.imread(idr_run / "contact_sheet.png").shape == (3 * 24, 3 * 24, 3)
+
+    def test_appearance_moves_to_another_shape(self, idr_run, learnt_sphere) -> None:
+        options = ["--frames", "4", "--size", "16", "--format", "gif"]
+        assert run_script("transfer_appearance", idr_run, learnt_sphere, *options).code == 0
+        out = idr_run / "renders/appearance_of_run"
+        assert imageio.imread(out / "colour.gif", index=None).shape[:3] == (4, 16, 16)
+        assert len(list((out / "colour").iterdir())) == 4
+
+    def test_appearance_goes_where_it_is_told_and_round_an_orbit(self, idr_run, tmp_path) -> None:
+        options = [tmp_path / "out", "--frames", "2", "--orbit", "--format", "png"]
+        assert run_script("transfer_appearance", idr_run, idr_run, *options).code == 0
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["colour"]
+
+    def test_a_dvr_run_has_no_appearance_to_lend(self, idr_run, scene) -> None:
+        outcome = run_script("transfer_appearance", idr_run, scene)
+        assert outcome.code == 2
+        assert f"{scene}: was trained with DVR" in outcome.err
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("generate_mesh", ["--images", "x"]),
+            ("generate_mesh", ["--refinement-steps", "0"]),
+            ("evaluate", ["--baselines"]),
+            ("evaluate", ["--split", "val"]),
+            ("render", ["--objects", "2"]),
+        ],
+    )
+    def test_what_makes_sense_for_dvr_alone_is_refused(self, idr_run, name, options) -> None:
+        outcome = run_script(name, idr_run, *options)
+        assert outcome.code == 2
+        assert f"{options[0]}: this run learnt one scene by IDR" in outcome.err
+        assert "leave the option out" in outcome.err
+
+    def test_what_makes_sense_for_idr_alone_is_refused(self, scene) -> None:
+        outcome = run_script("generate_mesh", scene, "--export-cameras")
+        assert outcome.code == 2
+        assert "--export-cameras: DVR takes cameras as they are" in outcome.err
+
+
+def scene_of(run: Path) -> Path:
+    """The data that a run was learnt from."""
+    return Path(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]["path"])

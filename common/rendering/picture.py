@@ -31,3 +31,23 @@ def panels(picture: Picture) -> list[UInt8[np.ndarray, "H W 3"]]:
         (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         for image in (picture.colour, normal, grey)
     ]
+
+
+def pooled(picture: Picture, side: int) -> Picture:
+    """The picture with ``side`` x ``side`` pixels taken as samples of one.
+
+    Colours are averaged, the white of misses included; normals and depth over the samples that hit;
+    the mask holds pixels of which at least half does.
+    """
+    height, width = picture.depth.shape
+    shape = (height // side, side, width // side, side)
+    count = picture.mask.view(shape).sum(dim=(1, 3))
+    mask = 2 * count >= side * side
+    normal = (picture.normal.view(*shape, 3) * picture.mask.view(*shape, 1)).sum(dim=(1, 3))
+    depth = picture.depth.where(picture.mask, 0).view(shape).sum(dim=(1, 3)) / count
+    return Picture(
+        picture.colour.view(*shape, 3).mean(dim=(1, 3)),
+        torch.nn.functional.normalize(normal, dim=-1),
+        depth.where(mask, torch.inf),
+        mask,
+    )
