@@ -92,11 +92,14 @@ def compare(
         generator = torch.Generator(device).manual_seed(0)
         return reference_step(oracle, batch, cameras, step, generator)
 
+    def cost(way: Callable[[], StepOutput]) -> Cost:
+        model.zero_grad()
+        return measured(lambda: learn(model, way()), model.geometry, device)
+
     costs: tuple[list[Cost], list[Cost]] = [], []
     for _ in tqdm(range(pairs), desc="timing steps of both", unit="pair"):
         for way, taken in zip((ours, paper), costs, strict=True):
-            model.zero_grad()
-            taken.append(measured(lambda way=way: learn(model, way()), model.geometry, device))
+            taken.append(cost(way))
     rays, share = len(batch.mask), 1 / model.config.search.refresh_every
     mine, theirs = costs[0][0].count, costs[1][0].count
     per_ray = {
@@ -122,22 +125,28 @@ def as_oracle(model: IDRModel) -> IDRModel:
 
 
 def agree(model: IDRModel, oracle: IDRModel, rays: Rays) -> float:
-    """Share of rays with the same outcome of both searches, told with the depths' differences."""
-    fast, slow = (one.find_surface(rays, FieldCache(one.cache)) for one in (model, oracle))
-    equal, difference = agreement(fast, slow)
-    print(
-        f"{len(slow.found)} rays, {int(slow.found.sum())} hit; equal outcome {equal:.4%}, "
-        f"|depth difference| median {difference.median():.2g}, max {difference.max():.2g} "
-        "of the ball's radius"
-    )
-    return equal
+    """Share of rays with the same outcome of both searches in training; prints what they find.
+
+    Also on a fresh and finer grid, as in evaluation. Depths are in radii of the object's ball.
+    """
+    slow = oracle.find_surface(rays, FieldCache(model.cache))
+    print(f"{len(slow.found)} rays, {int(slow.found.sum())} meet the surface")
+    fine, _ = model.cached(model.config.search.evaluation_resolution)
+    shares = []
+    for name, cache in (("in training", FieldCache(model.cache)), ("in evaluation", fine)):
+        share, difference = agreement(model.find_surface(rays, cache), slow)
+        print(
+            f"{name:13s} equal outcome {share:.4%}, |depth difference| "
+            f"median {difference.median():.2g}, max {difference.max():.2g}"
+        )
+        shares.append(share)
+    return shares[0]
 
 
 def learn(model: IDRModel, out: StepOutput) -> None:
     """The backward pass of a step."""
-    weights = model.config.losses
-    named = {"rgb": weights.rgb, "mask": weights.mask, "eikonal": weights.eikonal}
-    weighted_total(out.terms, named).backward()
+    weights = {name: getattr(model.config.losses, name) for name in out.terms}
+    weighted_total(out.terms, weights).backward()
 
 
 def refresh_cache(model: IDRModel) -> None:

@@ -15,10 +15,14 @@ class CameraRefinement(nn.Module):
     """Corrections of V cameras, all zero at the start.
 
     ``rotation`` (V, 3) is an axis times an angle in radians, in the camera's own axes, and turns a
-    camera about its own centre: R exp(rotation). ``translation`` (V, 3) moves the centre along the
-    object frame's axes, in object units. ``log_focal`` (1,), None unless ``focal``, scales fx and
-    fy of all views by its exponential. A similarity of all cameras and the surface together changes
-    no picture, so errors must be measured after an alignment.
+    camera about its own centre. ``translation`` (V, 3) moves the centre along the object frame's
+    axes, in units of its first distance from the origin, and turns the camera along, so that the
+    origin stays where it was in the picture: R' = Q R exp(rotation), Q the least rotation from the
+    old centre's direction to the new one's. Without Q both would above all shift the picture, each
+    undoing the other, and an optimiser that scales every coordinate alone (Adam) creeps along that
+    valley. ``log_focal`` (1,), None unless ``focal``, scales fx and fy of all views by its
+    exponential. A similarity of all cameras and the surface together changes no picture, so errors
+    must be measured after an alignment.
     """
 
     intrinsics: Tensor
@@ -37,8 +41,10 @@ class CameraRefinement(nn.Module):
 
     def forward(self) -> Cameras:
         """The corrected cameras, with gradients; ask anew after every step of the optimiser."""
-        rotation = self.object_from_camera[:, :3, :3] @ so3_exp(self.rotation)
-        centre = self.object_from_camera[:, :3, 3] + self.translation
+        before = self.object_from_camera[:, :3, 3]
+        centre = before + before.norm(dim=-1, keepdim=True) * self.translation
+        turned = self.object_from_camera[:, :3, :3] @ so3_exp(self.rotation)
+        rotation = least_rotation(before, centre) @ turned
         top = torch.cat([rotation, centre[..., None]], dim=-1)
         pose = torch.cat([top, self.object_from_camera[:, 3:]], dim=1)
         intrinsics = self.intrinsics
@@ -48,6 +54,20 @@ class CameraRefinement(nn.Module):
             columns = torch.cat([stretch, stretch, torch.ones_like(stretch)])
             intrinsics = intrinsics * columns
         return Cameras(intrinsics, pose, self.height, self.width)
+
+
+def least_rotation(
+    start: Float[Tensor, "*n 3"], end: Float[Tensor, "*n 3"]
+) -> Float[Tensor, "*n 3 3"]:
+    """The rotation by the least angle that takes the direction of ``start`` to that of ``end``.
+
+    I + [k]x + [k]x^2 / (1 + cos) with k the cross product of the unit vectors; undefined for
+    opposite directions. A vector of length zero counts as parallel to anything.
+    """
+    first, second = (nn.functional.normalize(vector, dim=-1) for vector in (start, end))
+    cross = _cross_matrix(torch.linalg.cross(first, second))
+    cosine = (first * second).sum(dim=-1)[..., None, None]
+    return torch.eye(3).to(start) + cross + cross @ cross / (1 + cosine)
 
 
 def so3_exp(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
@@ -68,6 +88,14 @@ def so3_exp(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
     cross = cross.reshape(*vector.shape[:-1], 3, 3)
     identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
     return identity + first * cross + second * (cross @ cross)
+
+
+def _cross_matrix(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
+    """[v]x, so that [v]x w is the cross product of v and w."""
+    x, y, z = vector.unbind(dim=-1)
+    zero = torch.zeros_like(x)
+    rows = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1)
+    return rows.reshape(*vector.shape[:-1], 3, 3)
 
 
 def _series(square: Tensor, start: int) -> Tensor:

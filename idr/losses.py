@@ -33,9 +33,7 @@ def eikonal(gradient: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
     return (gradient.norm(dim=-1) - 1).square().mean()
 
 
-def smoothness(
-    gradient: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"]
-) -> Float[Tensor, ""]:
+def smoothness(gradient: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
     """Mean distance of the normals of neighbouring points (as in DVR, Eq. 14, unsquared).
 
     Unsquared, so that many small bumps cost more than one crease.

@@ -53,9 +53,7 @@ class IDRModel(nn.Module):
         self.config = config
         model = config.model
         self.geometry = make_geometry(model)
-        self.appearance = Appearance(
-            model.appearance, self.geometry.feature_length, len(cameras)
-        )
+        self.appearance = Appearance(model.appearance, self.geometry.feature_length, len(cameras))
         self.refinement = (
             CameraRefinement(cameras, config.cameras.focal) if config.cameras.refine else None
         )
@@ -145,12 +143,14 @@ class IDRModel(nn.Module):
         uniform = self._uniform_points(len(points), generator)
         values = self.geometry(torch.cat([points, spread, uniform]))
         count, sdf = len(points), values.sdf[: len(points)]
-        evaluations += traced.evaluations + len(values.sdf) + int((surface & batch.coloured).sum())
+        coloured = surface & batch.coloured
+        evaluations += traced.evaluations + len(values.sdf) + int(coloured.sum())
         weights = self.config.losses
         terms = {}
         if weights.rgb:
-            colour = self._surface_colour(rays, depth, sdf, values.gradient[:count], batch, surface)
-            terms["rgb"] = losses.rgb(colour, batch.colour[surface], count)
+            gradient = values.gradient[:count]
+            colour = self._surface_colour(rays, depth, sdf, gradient, batch, coloured)
+            terms["rgb"] = losses.rgb(colour, batch.colour[coloured], count)
         if weights.mask:
             alpha = losses.alpha_at(weights, step, self.config.training.iterations)
             terms["mask"] = losses.mask(sdf[~surface], batch.mask[~surface], alpha, count)

@@ -1,5 +1,7 @@
 """Draw what cameras see of a trained surface."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -59,7 +61,12 @@ def trace_pixels(
     points = seen.at(traced.depth[found])
     surface = model.surface(points)
     colour = torch.ones(len(pixel), 3, device=pixel.device)
-    colour[found] = (appearance or model).colour(surface, -seen.direction)
+    if appearance is None:
+        colour[found] = model.colour(surface, -seen.direction)
+    else:
+        # The features of one run mean nothing to another: the lender's own are taken there.
+        lent = replace(surface, feature=appearance.surface(points).feature)
+        colour[found] = appearance.colour(lent, -seen.direction)
     normal = torch.zeros_like(colour)
     normal[found] = surface.normal
     depth = torch.full_like(traced.depth, torch.inf)

@@ -1,10 +1,10 @@
 """The shape of one scene with the appearance of another, along a smooth camera path.
 
 Yariv et al. 2020, Sec. 4.3: geometry and appearance are two networks, so those of two runs can be
-put together. The appearance network is given the other's points, normals and geometry features.
+put together. The appearance network is given the other's points and normals. Features are numbers
+that mean something to their own run alone, so they are the appearance run's own at those points:
+the space around a surface wears its material.
 """
-
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,23 +13,8 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from common.cameras import Cameras, look_at
 from common.errors import UserError
-from idr.experiment import Experiment
 
 STATIONS = 6
-
-
-def check_fit(
-    geometry: Experiment, appearance: Experiment, geometry_run: Path, appearance_run: Path
-) -> None:
-    """UserError where the appearance network cannot take the geometry's features."""
-    own = geometry.model.geometry.feature_length
-    other = appearance.model.geometry.feature_length
-    if appearance.config.model.appearance.feature and own != other:
-        raise UserError(
-            f"{appearance_run}: its appearance network takes features of {other} numbers but "
-            f"{geometry_run} has {own}; train both with the same model.geometry and model.feature, "
-            "or the former with model.appearance.feature=false"
-        )
 
 
 def closed_path(cameras: Cameras, count: int) -> Cameras:

@@ -40,6 +40,9 @@ def method_of(run: RunFolder) -> str:
 
 
 def _config_class(method: object, source: str) -> type[Config]:
+    choices = " or ".join(CONFIGS)
+    if method is None:
+        raise UserError(f"{source}: 'method' is required and missing; set it to {choices}")
     if method not in CONFIGS:
-        raise UserError(f"{source}: 'method' is {method!r}; expected one of {', '.join(CONFIGS)}")
+        raise UserError(f"{source}: 'method' is {method!r}; expected {choices}")
     return CONFIGS[str(method)]

@@ -21,7 +21,7 @@ from common.training.processes import choose_device
 from common.training.run_folder import RunFolder
 from idr.drawing import draw_views
 from idr.experiment import load_experiment
-from idr.transfer import check_fit, closed_path
+from idr.transfer import closed_path
 
 
 def main() -> None:
@@ -41,7 +41,6 @@ def main() -> None:
     device = choose_device(arguments.device)
     runs = [_idr_run(name) for name in (arguments.geometry_run, arguments.appearance_run)]
     geometry, appearance = (load_experiment(run, device, arguments.checkpoint) for run in runs)
-    check_fit(geometry, appearance, runs[0].path, runs[1].path)
     path = orbit_cameras if arguments.orbit else closed_path
     cameras = path(geometry.cameras, arguments.frames)
     if arguments.size:

@@ -72,6 +72,7 @@ def run_script(name: str, *arguments: object) -> Outcome:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        patch.syspath_prepend(str(path.parent))  # as Python does for a script
         try:
             runpy.run_path(str(path), run_name="__main__")
         except SystemExit as ended:

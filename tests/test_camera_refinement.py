@@ -96,7 +96,7 @@ class TestRefinement:
         cameras = ring(dtype=torch.float32)
         refined = CameraRefinement(cameras, focal)()
         assert torch.equal(refined.intrinsics, cameras.intrinsics)
-        assert torch.equal(refined.object_from_camera, cameras.object_from_camera)
+        torch.testing.assert_close(refined.object_from_camera, cameras.object_from_camera)
         assert (refined.height, refined.width) == (HEIGHT, WIDTH)
 
     def test_parameters(self):
@@ -130,7 +130,7 @@ class TestRefinement:
         expected = math.cos(0.1) * forward + math.sin(0.1) * right  # it looks to the right
         torch.testing.assert_close(after.object_from_camera[2, :3, 2], expected)
         others = [0, 1, 3, 4, 5]
-        assert torch.equal(
+        torch.testing.assert_close(
             after[others].object_from_camera[:, :3, :3],
             before[others].object_from_camera[:, :3, :3],
         )
@@ -141,8 +141,18 @@ class TestRefinement:
             refinement.translation[1] = torch.tensor([0.1, -0.2, 0.3])
         moved = refinement().centre - ring().centre
         expected = torch.zeros(6, 3).double()
-        expected[1] = torch.tensor([0.1, -0.2, 0.3])
+        expected[1] = torch.tensor([0.1, -0.2, 0.3]) * ring().centre[1].norm()
         torch.testing.assert_close(moved, expected)
+
+    def test_translation_leaves_the_origin_in_its_place_in_the_picture(self):
+        refinement = CameraRefinement(ring(), focal=False)
+        with torch.no_grad():
+            refinement.translation += torch.tensor([0.4, -0.3, 0.5])
+        origin = torch.zeros(1, 3).double()
+        before, after = ring().project(origin)[0], refinement().project(origin)[0]
+        torch.testing.assert_close(after, before)
+        pose = refinement().object_from_camera[:, :3, :3]
+        torch.testing.assert_close(pose.mT @ pose, torch.eye(3).double().expand(6, 3, 3))
 
     def test_focal_scales_pictures_about_the_principal_point(self):
         refinement = CameraRefinement(ring(), focal=True)

@@ -124,6 +124,7 @@ class TestDerivative:
             def encode(points, table):
                 return torch.func.functional_call(_Calling(grid, method), {"grid.table": table},
                                                   (points,))  # fmt: skip
+
             return encode
 
         for method in ("forward", "with_derivative"):

@@ -55,11 +55,13 @@ def make(geometry: str, *changes: dict) -> tuple[IDRModel, Cameras]:
 def pixels() -> PixelBatch:
     """Pixels with masks at random: hits and misses, inside the masks and outside."""
     generator = torch.Generator().manual_seed(1)
+    mask = torch.rand(RAYS, generator=generator) < 0.5
     return PixelBatch(
-        torch.randint(3, (RAYS,), generator=generator),
-        24 * torch.rand(RAYS, 2, generator=generator) - 0.5,
-        torch.rand(RAYS, 3, generator=generator),
-        torch.rand(RAYS, generator=generator) < 0.5,
+        view=torch.randint(3, (RAYS,), generator=generator),
+        pixel=24 * torch.rand(RAYS, 2, generator=generator) - 0.5,
+        colour=torch.rand(RAYS, 3, generator=generator),
+        mask=mask,
+        coloured=mask,
     )
 
 
@@ -190,7 +192,8 @@ class TestBenchmark:
                 return float((model.geometry.sdf(points[::32]) - distance[::32]).abs().mean())
 
         before = error()
-        fit(model.geometry, samples, steps=60, rate=5e-3)
+        optimiser = torch.optim.Adam(model.geometry.parameters())
+        fit(model.geometry, samples, optimiser, [5e-3] * 60)
         assert error() < 0.2 * before
 
 
