@@ -1,4 +1,4 @@
-"""The hash encoding: a plain reference, exact derivatives, continuity, and the rows of its table."""
+"""The hash encoding: a plain reference, exact derivatives, continuity, the rows of its table."""
 
 from itertools import product
 

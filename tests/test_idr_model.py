@@ -265,7 +265,7 @@ class TestTermsByHand:
         out = model(batch, cameras, STEP)
         rgb = (batch.colour[batch.coloured] - 0.5).abs().sum() / 500
         torch.testing.assert_close(out.terms["rgb"].detach(), rgb)
-        assert len(coloured[0]) == batch.coloured.sum() > 50
+        assert len(coloured[0]) == batch.coloured.sum() > 30
         whole = model(replace(batch, coloured=batch.mask), cameras, STEP)
         assert out.terms["mask"] == whole.terms["mask"]
         assert out.surface_share == whole.surface_share
@@ -386,8 +386,8 @@ class TestCameraGradients:
             model, "rgb", [model.refinement.translation, model.geometry.hidden[0].bias]
         )
 
-    def test_silhouettes_alone_move_cameras(self) -> None:
-        """Against a mask that lies to the left of the ball, the camera has to go to the right."""
+    def test_silhouettes_alone_turn_cameras(self) -> None:
+        """Where a mask lies to the left of the ball, the camera has to look further right."""
         model = self.ball(losses={"rgb": 0, "eikonal": 0})
         batch, cameras = pixels(400), cameras_in_double()
         shifted = batch.pixel + torch.tensor([4.0, 0])
@@ -395,9 +395,10 @@ class TestCameraGradients:
         batch = in_double(replace(batch, mask=mask, coloured=mask))
         model(batch, cameras, STEP).terms["mask"].backward()
         assert model.refinement is not None
-        right = cameras.object_from_camera[:, :3, 0]
-        downhill = -(model.refinement.translation.grad * right).sum(dim=-1)
-        assert (downhill > 0).all()
+        downhill = -model.refinement.rotation.grad
+        # About the camera's own y axis, which points down. About x the pixels' chance is left.
+        assert (downhill[:, 1] > 0.05).all()
+        assert (downhill[:, 0].abs() < 0.6 * downhill[:, 1]).all()
 
     def test_cameras_that_are_given_are_left_alone(self) -> None:
         model = make_model(configuration(), ring())
@@ -535,7 +536,7 @@ class TestSchedule:
         with torch.no_grad():
             near = model.geometry.sdf(points).abs() < 0.1
             exact = model.geometry.sdf(points[near])
-        # A sphere of radius 0.6 bends by 0.06^2 / (8 * 0.6) within a cell; a polyhedron's edge more.
+        # A sphere of radius 0.6 bends by 0.06^2 / (8 * 0.6) within a cell; an edge bends more.
         assert (FieldCache(model.cache).at(points[near]) - exact).abs().max() < 5e-3
 
     def test_the_papers_search_needs_none(self) -> None:
