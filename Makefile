@@ -1,10 +1,12 @@
-# `make demo`: install, train on the embedded furniture, make meshes, score them, show where to look.
+# `make demo`: install, train DVR on the embedded furniture and IDR on the embedded sculpture, make
+# meshes, score them, show where to look.
 # `make test`: install, then lint, types and tests.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 CONFIG ?= configs/dvr_ShapeNet.yaml
 RUN := out/dvr_ShapeNet
+SCULPTURE := out/idr_sculpture_demo
 
 .PHONY: demo test clean
 
@@ -22,6 +24,11 @@ demo: $(VENV)/installed
 	"$(PY)" scripts/generate_mesh.py $(RUN)
 	"$(PY)" scripts/evaluate.py $(RUN) --baselines
 	"$(PY)" scripts/render.py $(RUN) --contact-sheet
+	"$(PY)" scripts/train.py configs/idr_sculpture.yaml training.iterations=1200 \
+		training.out_dir=$(SCULPTURE)
+	"$(PY)" scripts/generate_mesh.py $(SCULPTURE) --resolution 256
+	"$(PY)" scripts/evaluate.py $(SCULPTURE)
+	"$(PY)" scripts/render.py $(SCULPTURE) --contact-sheet
 	@echo "curves and pictures: $(VENV)/bin/tensorboard --logdir out"
 
 test: $(VENV)/installed-render
@@ -30,4 +37,4 @@ test: $(VENV)/installed-render
 	"$(PY)" -m pytest
 
 clean:
-	rm -rf "$(VENV)" out data/furniture
+	rm -rf "$(VENV)" out data/furniture data/sculpture

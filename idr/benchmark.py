@@ -43,7 +43,7 @@ class Effort:
     pairs: int
 
 
-FULL, QUICK = Effort(fit_steps=300, pairs=3), Effort(fit_steps=150, pairs=3)
+FULL, QUICK = Effort(fit_steps=300, pairs=5), Effort(fit_steps=150, pairs=9)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ class HashGridConfig(Section):
     start_levels: float = Field(3.0, ge=0, description="levels used at the start of training")
     rate: float = Field(5.0, gt=0, description="learning rate of the table, times the networks'")
 
+    @model_validator(mode="after")
+    def _levels_refine(self) -> "HashGridConfig":
+        if self.finest < self.coarsest:
+            raise ValueError(f"finest: {self.finest} is below coarsest: {self.coarsest}")
+        return self
+
 
 class MLPConfig(Section):
     """The paper's network on positional encoding."""
@@ -60,6 +66,16 @@ class MLPConfig(Section):
     skip: int = Field(4, ge=0, description="layer that sees the encoding again; 0: none")
     frequencies: int = Field(6, ge=0, le=12, description="bands of the positional encoding")
     start_frequencies: float = Field(6.0, ge=0, description="bands used at the start of training")
+
+    @model_validator(mode="after")
+    def _encoding_fits(self) -> "MLPConfig":
+        encoded = 3 + 6 * self.frequencies
+        if 0 < self.skip < self.layers and self.hidden <= encoded:
+            raise ValueError(
+                f"hidden: {self.hidden} leaves no room for the {encoded} numbers of the encoding "
+                "that join at the skip; raise it, or set skip: 0"
+            )
+        return self
 
 
 class AppearanceConfig(Section):

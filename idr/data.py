@@ -121,9 +121,7 @@ class PixelBatches(Dataset):
         return pixels_at(self.views, self.inner, torch.cat(drawn))
 
 
-def pixels_at(
-    views: Views, inner: Bool[Tensor, "V H W"], flat: Int[Tensor, "R"]
-) -> PixelBatch:
+def pixels_at(views: Views, inner: Bool[Tensor, "V H W"], flat: Int[Tensor, "R"]) -> PixelBatch:
     """The pixels at flat indices into (view, row, column); colours count in the ``inner`` ones."""
     height, width = views.masks.shape[1:]
     x, y = flat % width, flat // width % height

@@ -60,11 +60,25 @@ class IDRTask:
         )
 
     @torch.no_grad()
+    def _check_cameras(self) -> None:
+        """UserError where a camera is inside the learnt solid: nothing can be seen from there."""
+        centre = learnt_cameras(self.model, self.cameras).centre
+        inside = (centre.norm(dim=-1) < 1) & (self.model.geometry.sdf(centre) < 0)
+        if inside.any():
+            names = [self.scene.training_names[i] for i in inside.nonzero()[:, 0].tolist()]
+            raise UserError(
+                f"{self.config.data.path}: the learnt solid encloses the camera of {names[0]} "
+                f"({len(names)} in all). The object's sphere is too large or misplaced (check "
+                "scale_mat), or a learnt camera drifted (lower cameras.rate)"
+            )
+
+    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """PSNR inside the masks (a miss counts as white) and mask IoU on fixed random pixels.
 
         Of the held-out views, or of the training views where none is held out.
         """
+        self._check_cameras()
         views, cameras = validation_views(self.model, self.scene, self.cameras)
         total = views.masks.numel()
         generator = torch.Generator().manual_seed(0)

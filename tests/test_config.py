@@ -8,6 +8,7 @@ from pydantic import Field
 from common.config import Section, apply_overrides, describe, load_yaml, validate
 from common.errors import UserError
 from dvr.config import DVRConfig
+from idr.config import IDRConfig
 from scripts.method import load_config
 from tests.make_run import ROOT, run_script
 
@@ -20,9 +21,9 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def refusal(overrides: list[str], tmp_path: Path) -> str:
+def refusal(overrides: list[str], tmp_path: Path, method: str = "dvr") -> str:
     """What is said about a valid file with these settings over it."""
-    write(tmp_path, base="method: dvr\n")
+    write(tmp_path, base=f"method: {method}\n")
     with pytest.raises(UserError) as refused:
         load_config(str(tmp_path / "base.yaml"), overrides)
     message = str(refused.value)
@@ -146,7 +147,7 @@ class TestMistakes:
             ("data.views=3", "'data.views'"),
             ("march.threshold=1", "'march.threshold'"),
             ("training=5", "'training'"),
-            ("method=idr", "'method'"),
+            ("method=nerf", "'method' is 'nerf'; expected dvr or idr"),
             ("losses.rgb=null", "'losses.rgb'"),
         ],
     )
@@ -219,25 +220,93 @@ class TestRulesBetweenKeys:
         assert config.model.code == 0
 
 
+class TestIDR:
+    """The second method's own keys, read and refused the same way."""
+
+    @pytest.mark.parametrize(
+        "settings,message",
+        [
+            (["losses={rgb: 0, mask: 0}"], "losses.rgb and losses.mask are both 0"),
+            (["cameras.focal=true"], "cameras.focal needs cameras.refine: true"),
+            (
+                ["model.hash_grid={coarsest: 64, finest: 8}"],
+                "'model.hash_grid': finest: 8 is below coarsest: 64",
+            ),
+            (
+                ["model.mlp={hidden: 64, frequencies: 12}"],
+                "'model.mlp': hidden: 64 leaves no room for the 75 numbers of the encoding",
+            ),
+            (["model.geometry=sdf"], "'hash_grid' or 'mlp', got 'sdf'"),
+            (["model.initial_radius=1"], "'model.initial_radius'"),
+            (["model.apearance.hidden=8"], "did you mean 'model.appearance'"),
+            (["supervision.object_share=1"], "'supervision.object_share'"),
+            (["training.select_by=depth_error"], "'mask_iou' or 'psnr', got 'depth_error'"),
+            (["march.samples=[[0, 16]]"], "unknown key 'march'"),
+        ],
+    )
+    def test_mistakes_are_named(self, tmp_path, settings, message) -> None:
+        assert message in refusal(settings, tmp_path, "idr")
+
+    def test_what_fits_is_accepted(self, tmp_path) -> None:
+        write(tmp_path, base="method: idr\n")
+        overrides = [
+            "model.mlp={hidden: 64, frequencies: 12, skip: 0}",
+            "model.hash_grid={coarsest: 8, finest: 8}",
+            "cameras={refine: true, focal: true}",
+            "losses={rgb: 0, alpha_milestones: [100, 0.5]}",
+        ]
+        config = load_config(str(tmp_path / "base.yaml"), overrides)
+        assert isinstance(config, IDRConfig) and config.losses.alpha_milestones == (100, 0.5)
+
+    def test_without_settings_it_is_the_papers_network_and_loss(self, tmp_path) -> None:
+        write(tmp_path, base="method: idr\n")
+        for path in (tmp_path / "base.yaml", ROOT / "configs" / "idr_DTU_paper.yaml"):
+            config = load_config(str(path))
+            assert isinstance(config, IDRConfig)
+            mlp, losses = config.model.mlp, config.losses
+            assert config.model.geometry == "mlp" and config.model.feature == 256
+            assert (mlp.hidden, mlp.layers, mlp.skip, mlp.frequencies) == (512, 8, 4, 6)
+            assert (losses.rgb, losses.mask, losses.eikonal, losses.alpha) == (1, 100, 0.1, 50)
+            assert config.training.rays == 2048 and config.training.learning_rate == 1e-4
+
+    @pytest.mark.parametrize("left_out", ["view_dir", "normal", "feature"])
+    def test_ablations_leave_out_what_they_are_named_after(self, left_out) -> None:
+        config = load_config(str(ROOT / "configs" / f"idr_DTU_no_{left_out}.yaml"))
+        whole = load_config(str(ROOT / "configs" / "idr_DTU.yaml"))
+        assert isinstance(config, IDRConfig) and isinstance(whole, IDRConfig)
+        seen = config.model.appearance
+        # A reflected direction is the normal's doing.
+        assert {
+            "view_dir": seen.view != "none",
+            "normal": seen.normal or seen.view == "reflected",
+            "feature": seen.feature,
+        } == {name: name != left_out for name in ("view_dir", "normal", "feature")}
+        assert config.losses == whole.losses and config.model.hash_grid == whole.model.hash_grid
+
+
 class TestWhatComesAlong:
     @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
     def test_every_configuration_is_valid(self, path) -> None:
-        assert load_config(str(path)).method == "dvr"
+        assert load_config(str(path)).method == path.stem.split("_")[0]
 
     def test_each_has_its_own_run_folder_named_after_it(self) -> None:
         for path in CONFIGS:
             assert load_config(str(path)).training.out_dir == f"out/{path.stem}"
 
     def test_every_key_has_one_line_of_description(self) -> None:
-        for key, _, meaning in describe(DVRConfig):
-            assert meaning and "\n" not in meaning, key
+        for model in (DVRConfig, IDRConfig):
+            for key, _, meaning in describe(model):
+                assert meaning and "\n" not in meaning, key
 
     def test_help_lists_every_key_with_its_default(self) -> None:
         outcome = run_script("train", "--help-config")
         assert outcome.code == 0
         lines = outcome.out.splitlines()
-        for key, default, meaning in describe(DVRConfig):
-            at = lines.index(f"{key} = {default}")
-            assert lines[at + 1].strip() == meaning
+        start = 0
+        for method, model in (("dvr", DVRConfig), ("idr", IDRConfig)):
+            start = lines.index(f"# method: {method}", start)
+            for key, default, meaning in describe(model):
+                at = lines.index(f"{key} = {default}", start)
+                assert lines[at + 1].strip() == meaning
         assert "training.learning_rate = 0.0001" in lines
         assert "method = required" in lines

@@ -1,6 +1,5 @@
 """Closed camera paths, and one scene's shape in another's colours."""
 
-
 import numpy as np
 import pytest
 import torch
