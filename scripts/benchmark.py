@@ -11,8 +11,8 @@ dense march that evaluates every sample. Without RUN the field is 512 wide and f
 to a chair, so that it has thin parts.
 
 IDR: evaluations per ray and seconds per training step, beside a plain version of the paper's step
-on the same pixels with the same networks, which are fitted to a teapot first. Three minutes on a
-CPU; with --quick, of a smaller network and fewer pixels, less than half a minute.
+on the same pixels with the same networks, which are fitted to a teapot first. A minute on two
+cores; with --quick, a smaller network and fewer pixels, a quarter of that.
 
 Both also say how far fast and plain agree.
 """
