@@ -350,6 +350,18 @@ class TestLearningRate:
         rates = self.rates([0, 9, 10, 19, 20, 99], milestones=[10, 20], decay_factor=0.1)
         assert rates == pytest.approx([0.8, 0.8, 0.08, 0.08, 0.008, 0.008])
 
+    def test_milestones_below_one_are_shares_of_the_run(self) -> None:
+        settings = {"milestones": [0.25, 80], "decay_factor": 0.5, "iterations": 100}
+        assert self.rates([24, 25, 79, 80], **settings) == pytest.approx([0.8, 0.4, 0.4, 0.2])
+
+    def test_groups_have_their_own_rates(self, tmp_path) -> None:
+        """Adam's first step is the rate itself, whatever the gradient."""
+        task = SlopeTask([{"mask_iou": 0.5}])
+        task.rates = [(list(task.model.parameters()), 0.25)]
+        config = TrainingConfig(iterations=1, learning_rate=0.1)
+        train(task, config, RunFolder(tmp_path), ALONE)
+        assert task.model.weight.item() == pytest.approx(1 - 0.25 * 0.1, rel=1e-5)
+
     def test_cosine_starts_at_the_top_and_ends_at_zero(self) -> None:
         rates = self.rates([0, 25, 50, 75, 100, 120], decay="cosine", iterations=100)
         root = 0.5**0.5
@@ -390,6 +402,7 @@ class SlopeTask:
 
     def __init__(self, scores, loss=lambda weight, step: weight) -> None:
         self.model = Slope()
+        self.rates = [(list(self.model.parameters()), 1.0)]
         self.batches = Steps()
         self.scores, self.loss = iter(scores), loss
 
