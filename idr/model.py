@@ -141,8 +141,12 @@ class IDRModel(nn.Module):
         points = rays.at(depth)
         near, spread = self._neighbours(points, surface, generator)
         uniform = self._uniform_points(len(points), generator)
-        values = self.geometry(torch.cat([points, spread, uniform]))
-        count, sdf = len(points), values.sdf[: len(points)]
+        # At fixed points, so that the terms on gradients move no camera; the level's derivative by
+        # the cameras is added back.
+        values = self.geometry(torch.cat([points.detach(), spread, uniform]))
+        count = len(points)
+        moved = (values.gradient[:count].detach() * (points - points.detach())).sum(dim=-1)
+        sdf = values.sdf[:count] + moved
         coloured = surface & batch.coloured
         evaluations += traced.evaluations + len(values.sdf) + int(coloured.sum())
         weights = self.config.losses
