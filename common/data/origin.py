@@ -10,6 +10,47 @@ from common.errors import UserError
 ORIGIN = "origin.yaml"
 
 
+def read_origin(folder: Path) -> dict[str, Any] | None:
+    """What a folder says it was made with; None where it does not say."""
+    file = folder / ORIGIN
+    try:
+        found = yaml.safe_load(file.read_text()) if file.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_origin(folder: Path, settings: dict[str, Any]) -> None:
+    """Note the settings (plain values) in a folder."""
+    (folder / ORIGIN).write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def is_made(root: Path, settings: dict[str, Any], what: str) -> bool:
+    """Whether a folder is there and was made with exactly these settings.
+
+    Raises UserError where it holds something else, or ``what`` made with other settings.
+    """
+    if not root.exists():
+        return False
+    found = read_origin(root)
+    if found == settings:
+        return True
+    if found is None:
+        raise UserError(
+            f"{root}: exists but was not made by this program (no {ORIGIN} says so); "
+            "choose another folder or remove this one"
+        )
+    differs = [
+        f"{key} {found.get(key)} instead of {value}"
+        for key, value in settings.items()
+        if found.get(key) != value
+    ]
+    raise UserError(
+        f"{root}: holds {what} made with {', '.join(differs)}; choose another "
+        "folder or remove this one"
+    )
+
+
 def open_origin(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder and note the settings (plain values), or check that it was begun with them.
 
@@ -22,7 +63,7 @@ def open_origin(out: Path, settings: dict[str, Any]) -> None:
                 "choose a new or empty folder"
             )
         out.mkdir(parents=True, exist_ok=True)
-        (out / ORIGIN).write_text(yaml.safe_dump(settings, sort_keys=False))
+        write_origin(out, settings)
         return
     try:
         theirs = dict(yaml.safe_load((out / ORIGIN).read_text()))

@@ -120,3 +120,20 @@ def surface_normals(
     for corner in corners.unbind(0):
         gradient += corner * distance(points + width * corner)[:, None]
     return torch.nn.functional.normalize(gradient, dim=-1)
+
+
+def openness(
+    distance: Distance,
+    points: Float[Tensor, "N 3"],
+    normal: Float[Tensor, "N 3"],
+    reaches: tuple[tuple[float, float], ...],
+) -> Float[Tensor, "N"]:
+    """1 in the open, less in corners: how the distance grows along the normal.
+
+    ``reaches`` are distances from the surface and how much each darkens where it is not free.
+    """
+    open_ = torch.ones(len(points))
+    for reach, weight in reaches:
+        free = distance(points + reach * normal)
+        open_ -= weight * (1 - free / reach).clamp(0, 1)
+    return open_

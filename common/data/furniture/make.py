@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from tqdm import tqdm
 
 from common.data.collection_writer import (
@@ -29,6 +28,7 @@ from common.data.furniture.sofas import sofa
 from common.data.furniture.tables import table
 from common.data.furniture.truth import occupancies, surface_samples
 from common.data.hull import visual_hull_depth
+from common.data.origin import is_made, read_origin, write_origin
 from common.data.sphere_tracer import step_grid
 from common.errors import UserError
 
@@ -81,13 +81,13 @@ def make_furniture(
     root = Path(root)
     origin = Origin(seed, train, held_out, validation, views, size, points, surface_points, kinds)
     _check_counts(origin)
-    if _is_complete(root, origin):
+    if is_made(root, origin.stored(), "furniture"):
         return
     partial = root.with_name(root.name + ".partial")
-    if _read_origin(partial) != origin.stored():
+    if read_origin(partial) != origin.stored():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        (partial / "origin.yaml").write_text(yaml.safe_dump(origin.stored(), sort_keys=False))
+        write_origin(partial, origin.stored())
     # Held-out pieces come first, so they stay the same when more are made for training.
     names = [object_name(kinds, number) for number in range(held_out + validation + train)]
     splits = {
@@ -186,30 +186,3 @@ def _check_counts(origin: Origin) -> None:
                 f"{split} of {count} objects cannot show all of {', '.join(origin.kinds)}: "
                 f"make at least {len(origin.kinds)}, or fewer kinds"
             )
-
-
-def _is_complete(root: Path, origin: Origin) -> bool:
-    if not root.exists():
-        return False
-    found = _read_origin(root)
-    if found == origin.stored():
-        return True
-    if found is None:
-        raise UserError(
-            f"{root}: exists but was not made by this program (it has no origin.yaml); "
-            "choose another folder or remove this one"
-        )
-    differs = [
-        f"{key} {found.get(key)} instead of {value}"
-        for key, value in origin.stored().items()
-        if found.get(key) != value
-    ]
-    raise UserError(
-        f"{root}: holds furniture made with {', '.join(differs)}; choose another "
-        "folder or remove this one"
-    )
-
-
-def _read_origin(root: Path) -> dict | None:
-    file = root / "origin.yaml"
-    return yaml.safe_load(file.read_text()) if file.exists() else None

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from common.cameras import Cameras, Rays, look_at, pixel_grid
 from common.data.furniture.piece import Piece
-from common.data.sphere_tracer import StepGrid, surface_normals, trace
+from common.data.sphere_tracer import StepGrid, openness, surface_normals, trace
 
 FOCAL = 2.1875  # in units where the image spans [-1, 1], as in DVR's ShapeNet renderings
 SUN = (0.45, 0.8, 0.55)  # towards the light, in the object frame
 SKY = (0.30, 0.32, 0.36)
 BOUNCE = (0.20, 0.18, 0.16)  # light from below
 SUNLIGHT = (0.80, 0.76, 0.68)
+REACHES = ((0.05, 0.35), (0.1, 0.25), (0.2, 0.2))  # of the darkening in corners
 
 
 def cameras_around(rng: np.random.Generator, views: int, size: int) -> Cameras:
@@ -80,18 +81,7 @@ def shade(piece: Piece, grid: StepGrid, points: Float[Tensor, "N 3"]) -> Float[T
     facing[lit[blocked]] = 0
     up = (normal[:, 1:2] + 1) / 2
     ambient = (up * torch.tensor(SKY) + (1 - up) * torch.tensor(BOUNCE)) * 1.3
-    light = ambient * _openness(grid, points, normal)[:, None]
+    light = ambient * openness(grid.at, points, normal, REACHES)[:, None]
     light = light + facing[:, None] * torch.tensor(SUNLIGHT)
     linear = piece.colour(points) ** 2.2 * light * 1.25
     return linear.clamp(0, 1) ** (1 / 2.2)
-
-
-def _openness(
-    grid: StepGrid, points: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]
-) -> Float[Tensor, "N"]:
-    """1 in the open, less in corners: how the distance grows along the normal."""
-    open_ = torch.ones(len(points))
-    for reach, weight in ((0.05, 0.35), (0.1, 0.25), (0.2, 0.2)):
-        free = grid.at(points + reach * normal)
-        open_ -= weight * (1 - free / reach).clamp(0, 1)
-    return open_

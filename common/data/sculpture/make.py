@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from common.cameras import Cameras
+from common.data.origin import is_made, write_origin
 from common.data.scene_writer import SceneRecord, write_scene_files
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
@@ -63,14 +63,14 @@ def make_sculpture(
     root = Path(root)
     origin = Origin(seed, views, size, surface_points)
     _check_numbers(origin)
-    if _is_complete(root, origin):
+    if is_made(root, asdict(origin), "a sculpture"):
         return
     with naming(root):
         record = make_record(origin, workers)
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     write_scene_files(partial, record)
-    (partial / "origin.yaml").write_text(yaml.safe_dump(asdict(origin), sort_keys=False))
+    write_origin(partial, asdict(origin))
     partial.rename(root)
 
 
@@ -139,35 +139,3 @@ def _check_numbers(origin: Origin) -> None:
             raise UserError(
                 f"{name} of the sculpture is {getattr(origin, name)}; choose a positive number"
             )
-
-
-def _is_complete(root: Path, origin: Origin) -> bool:
-    if not root.exists():
-        return False
-    found = _read_origin(root)
-    if found == asdict(origin):
-        return True
-    if found is None:
-        raise UserError(
-            f"{root}: exists but was not made by this program (no origin.yaml says so); "
-            "choose another folder or remove this one"
-        )
-    differs = [
-        f"{key} {found.get(key)} instead of {value}"
-        for key, value in asdict(origin).items()
-        if found.get(key) != value
-    ]
-    raise UserError(
-        f"{root}: holds a sculpture made with {', '.join(differs)}; choose another "
-        "folder or remove this one"
-    )
-
-
-def _read_origin(root: Path) -> dict | None:
-    """What the folder was made from; None where it does not say."""
-    file = root / "origin.yaml"
-    try:
-        found = yaml.safe_load(file.read_text()) if file.is_file() else None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-    return found if isinstance(found, dict) else None

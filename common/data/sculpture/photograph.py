@@ -8,7 +8,7 @@ from torch import Tensor
 from common.cameras import Cameras, Rays, look_at, pixel_grid
 from common.data.sculpture.form import RADIUS, Sculpture
 from common.data.sculpture.glaze import Finish, finish
-from common.data.sphere_tracer import StepGrid, surface_normals, trace
+from common.data.sphere_tracer import StepGrid, openness, surface_normals, trace
 
 FIELD_OF_VIEW = 35.0  # degrees
 LOWEST, HIGHEST = -0.4, 1.0  # sines of the elevations: 70 % of the sphere
@@ -23,6 +23,7 @@ GROUND = (0.42, 0.36, 0.30)  # light from below
 SHADOW_RAYS = 2  # for each of a pixel's samples, towards different places of the lamp
 LIFT = 0.006  # shadow rays start this far off the surface, or it would shadow itself
 EXPOSURE = 1.25
+REACHES = ((0.04, 0.25), (0.1, 0.25), (0.22, 0.25))  # of the darkening in corners
 
 
 def cameras_around(rng: np.random.Generator, views: int, size: int) -> Cameras:
@@ -84,7 +85,7 @@ def shade(
     surface = finish(form, points)
     lamp = torch.nn.functional.normalize(torch.tensor(LAMP), dim=0)
     lit = _lit(form, grid, points, normal, lamp, number)[:, None] * torch.tensor(LAMPLIGHT)
-    open_ = _openness(form, points, normal)[:, None]
+    open_ = openness(form.distance, points, normal, REACHES)[:, None]
     matt = surface.diffuse * (lit + open_ * _sky(normal))
     towards = (-view * normal).sum(dim=-1, keepdim=True).clamp(min=0)
     fresnel = surface.mirror + (1 - surface.mirror) * 0.6 * (1 - towards) ** 5
@@ -135,17 +136,6 @@ def _highlight(
     cosine = (normal * half).sum(dim=-1).clamp(min=0)
     lobe = (surface.exponent + 8) / 8 * cosine**surface.exponent
     return surface.mirror * lobe[:, None]
-
-
-def _openness(
-    form: Sculpture, points: Float[Tensor, "N 3"], normal: Float[Tensor, "N 3"]
-) -> Float[Tensor, "N"]:
-    """1 in the open, less in corners: how the distance grows along the normal."""
-    open_ = torch.ones(len(points))
-    for reach, weight in ((0.04, 0.25), (0.1, 0.25), (0.22, 0.25)):
-        free = form.distance(points + reach * normal)
-        open_ -= weight * (1 - free / reach).clamp(0, 1)
-    return open_
 
 
 def _sky(direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
