@@ -1,6 +1,7 @@
 # `make demo`: install, train DVR on the embedded furniture and IDR on the embedded sculpture, make
 # meshes, score them, show where to look.
 # `make test`: install, then lint, types and tests.
+# `make torture`: kill trainings at random instants, keep some running for long, damage files.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,15 +9,15 @@ CONFIG ?= configs/dvr_ShapeNet.yaml
 RUN := out/dvr_ShapeNet
 SCULPTURE := out/idr_sculpture_demo
 
-.PHONY: demo test clean
+.PHONY: demo test torture clean
 
 $(VENV)/installed: requirements.txt setup.py
 	$(PYTHON) -m venv "$(VENV)"
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch "$@"
 
-$(VENV)/installed-render: $(VENV)/installed requirements-render.txt
-	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements-render.txt
+$(VENV)/installed-extras: $(VENV)/installed requirements-extras.txt
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements-extras.txt
 	touch "$@"
 
 demo: $(VENV)/installed
@@ -29,12 +30,18 @@ demo: $(VENV)/installed
 	"$(PY)" scripts/generate_mesh.py $(SCULPTURE) --resolution 256
 	"$(PY)" scripts/evaluate.py $(SCULPTURE)
 	"$(PY)" scripts/render.py $(SCULPTURE) --contact-sheet
+	"$(PY)" scripts/report.py $(RUN) --objects 12
+	"$(PY)" scripts/report.py $(SCULPTURE) --views 4
 	@echo "curves and pictures: $(VENV)/bin/tensorboard --logdir out"
 
-test: $(VENV)/installed-render
+test: $(VENV)/installed-extras
 	"$(PY)" -m ruff check .
 	"$(PY)" -m mypy
 	"$(PY)" -m pytest
+
+torture: $(VENV)/installed-extras
+	OMP_NUM_THREADS=1 "$(PY)" -m tests.torture
+	"$(PY)" -m tests.fuzzing colmap --seconds 60
 
 clean:
 	rm -rf "$(VENV)" out data/furniture data/sculpture

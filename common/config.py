@@ -32,6 +32,8 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0, description="seed of every random choice")
     rays: int = Field(256, ge=1, description="rays of a step (DVR: of each object)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's rate at its highest")
+    beta2: float = Field(0.999, gt=0, lt=1, description="Adam's memory of squared gradients")
+    epsilon: float = Field(1e-8, gt=0, description="what Adam adds to their root")
     warmup: int = Field(0, ge=0, description="iterations of linear increase to the highest rate")
     decay: Literal["steps", "cosine", "none"] = Field(
         "steps",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 BAD_INPUT = 2
 STOPPED = 3
+DIVERGED = 4
 
 
 class UserError(Exception):
@@ -19,12 +20,19 @@ class Stopped(Exception):
     """A run that saved its state and stopped early, on --exit-after or a signal."""
 
 
+class Diverged(Exception):
+    """A training that went back to a good state several times and diverged again."""
+
+
 def run_command(main: Callable[[], None]) -> None:
-    """Run a script's main and exit: 0 done, 2 bad input, 3 stopped after saving."""
+    """Run a script's main and exit: 0 done, 2 bad input, 3 stopped after saving, 4 diverged."""
     try:
         main()
     except UserError as error:
         sys.exit(_report(str(error)))
+    except Diverged as error:
+        _report(str(error))
+        sys.exit(DIVERGED)
     except OSError as error:
         # A full disk or read-only folder is the user's to mend; anything else keeps its traceback.
         if error.filename is None and error.errno is None:
@@ -39,6 +47,7 @@ def describe_os_error(error: OSError) -> str:
     """One sentence for a failed file operation: which file, what the system said, what to do."""
     remedy = {
         "ENOSPC": "free some disk space and run the same command again: finished work is kept",
+        "EFBIG": "allow larger files there and run the same command again: finished work is kept",
         "EDQUOT": "free some disk space and run the same command again: finished work is kept",
         "EACCES": "give yourself permission there or choose another folder",
         "EPERM": "give yourself permission there or choose another folder",

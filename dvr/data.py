@@ -21,10 +21,10 @@ from common.data.collection import (
 )
 from common.data.hull import visual_hull_depth
 from common.data.images import fit_to_square
-from common.data.scene import read_scene, scene_kind
 from common.data.supervision import Draw, Supervision, draw_supervision
 from common.data.views import Views
 from common.errors import UserError
+from common.scenes.scene import read_scene, scene_kind
 from dvr.config import DataConfig, DVRConfig
 from dvr.model import Batch, images_to_input
 
@@ -54,10 +54,10 @@ class Objects:
         self.config, self.split = config, split
         self._held_out = held_out
         self._cache: OrderedDict[int, LearntObject] = OrderedDict()
-        self._scene = scene_kind(Path(config.data.path)) != "collection"
+        self.of_scene = scene_kind(Path(config.data.path)) != "collection"
         self.entries = (
             [_scene_entry(Path(config.data.path))]
-            if self._scene
+            if self.of_scene
             else list_objects(Path(config.data.path), split, _optional_list(config.data.categories))
         )
         self._check_encoder()
@@ -82,13 +82,13 @@ class Objects:
 
     def _check_encoder(self) -> None:
         data, kind = self.config.data, self.config.model.encoder.kind
-        if self._scene and kind not in ("none", "embedding"):
+        if self.of_scene and kind not in ("none", "embedding"):
             raise UserError(
                 f"{data.path}: a scene is one object, without input pictures for the encoder "
                 f"'{kind}'; set model.encoder.kind to none and model.code to 0, or data.path to a "
                 "collection"
             )
-        if kind == "embedding" and not self._scene:
+        if kind == "embedding" and not self.of_scene:
             categories = _optional_list(data.categories)
             if self.entries != list_objects(Path(data.path), data.train_split, categories):
                 raise UserError(
@@ -99,7 +99,7 @@ class Objects:
 
     def _read(self, entry: ObjectEntry) -> LearntObject:
         data = self.config.data
-        views = self._scene_views(entry.folder) if self._scene else self._object_views(entry)
+        views = self._scene_views(entry.folder) if self.of_scene else self._object_views(entry)
         inputs = None
         if self.config.model.encoder.kind not in ("none", "embedding"):
             inputs = self._inputs(entry, views)
@@ -174,7 +174,7 @@ class Objects:
     def single(self) -> bool:
         """Whether these are the views of one object, some of them held out from training."""
         alone = len(self.entries) == 1 and self.config.model.encoder.kind == "none"
-        return self._scene or alone
+        return self.of_scene or alone
 
 
 def collection_folders(data: DataConfig, example: ObjectEntry) -> CollectionFolders:

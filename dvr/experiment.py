@@ -7,6 +7,7 @@ import torch
 from common.config import validate
 from common.data.furniture import make_furniture
 from common.errors import UserError
+from common.scenes.first_look import first_look
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings
@@ -44,6 +45,10 @@ def train_experiment(
             f"{config.data.path}: {len(objects)} training, {len(validation)} validation objects; "
             f"{size:,} parameters on {process.device}; run folder {run.path}"
         )
+        if objects.of_scene and not run.latest.exists():
+            views = objects[0].views
+            names = [f"view {number}" for number in range(len(views))]
+            print(first_look(run.path / "scene.html", config.data.path, views, names))
     task = DVRTask(model, config, objects, validation, process)
     train(task, config.training, run, process, exit_after)
 

@@ -13,16 +13,20 @@ from tqdm import tqdm
 from common.data.images import list_images, read_input_image
 from common.errors import UserError
 from common.fields.encoders import EmbeddingEncoder
+from common.meshes.bake import TextureSettings, bake
 from common.meshes.extract import extract_mesh
-from common.meshes.files import save_mesh
+from common.meshes.files import save_mesh, save_textured
 from common.meshes.mesh import Mesh, simplify_mesh, transform_mesh
 from common.meshes.refine import refine_mesh
+from common.meshes.textured import TexturedMesh
 from dvr.config import GenerationConfig
 from dvr.data import Objects
 from dvr.model import DVRModel, images_to_input
 from dvr.pictures import field_normals, object_condition
 
 CHUNK = 65536
+
+Written = Callable[[Path, Mesh], None]  # told of a file and the mesh, in world units, that it holds
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,23 @@ class Subject:
 
 
 def save_meshes(
-    meshes: Path, model: DVRModel, subjects: Iterator[Subject], config: GenerationConfig
+    meshes: Path,
+    model: DVRModel,
+    subjects: Iterator[Subject],
+    config: GenerationConfig,
+    texture: TextureSettings | None = None,
+    written: Written | None = None,
 ) -> list[str]:
     """Write <category>/<name>.<extension> of every subject in world units.
 
-    Returns the names of those without a surface; they leave no file.
+    With colours and normals at their vertices, or with a ``texture``. Returns the names of those
+    without a surface; they leave no file. Raises UserError for textures of a model without colour.
     """
+    if texture is not None and not model.config.model.colour:
+        raise UserError(
+            "this run learnt no texture field to paint a texture from; leave --textured out, or "
+            "train with model.colour: true"
+        )
     empty = []
     for subject in tqdm(subjects, desc="meshes", unit="mesh"):
         mesh = make_mesh(model, subject.condition, config)
@@ -49,9 +64,43 @@ def save_meshes(
         if mesh.empty:
             path.unlink(missing_ok=True)
             empty.append(f"{subject.category}/{subject.name}")
+            continue
+        in_world = transform_mesh(mesh, subject.world_from_object)
+        if texture is None:
+            save_mesh(path, in_world)
         else:
-            save_mesh(path, transform_mesh(mesh, subject.world_from_object))
+            textured = texture_mesh(model, subject.condition, mesh, texture)
+            moved = transform_mesh(textured.mesh, subject.world_from_object)
+            save_textured(path, replace(textured, mesh=moved))
+        if written is not None:
+            written(path, in_world)
     return empty
+
+
+def texture_mesh(
+    model: DVRModel,
+    condition: Float[Tensor, "blocks 1 hidden"],
+    mesh: Mesh,
+    settings: TextureSettings,
+) -> TexturedMesh:
+    """A mesh with normals, in its own frame, painted from the texture field."""
+    level = model.level(condition)
+
+    def surface(points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            value = level(points)
+            (gradient,) = torch.autograd.grad(value.sum(), points)
+        return value.detach(), gradient
+
+    def shade(
+        points: Float[Tensor, "N 3"],
+    ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
+        with torch.no_grad():
+            colour = model.decoder.colour(points, condition)
+        return colour, field_normals(model, condition, points)
+
+    return bake(mesh, surface, shade, settings, chunk=CHUNK, device=condition.device)
 
 
 def make_mesh(

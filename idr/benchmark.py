@@ -169,8 +169,8 @@ def photographs(form: Sculpture) -> Views:
     cameras = cameras_around(np.random.default_rng(0), VIEWS, PICTURE_SIZE)
     grid = step_grid(form.distance, RADIUS + 0.02, 48)
     pictures = [photograph(form, grid, cameras[view : view + 1]) for view in range(VIEWS)]
-    images, masks = (torch.from_numpy(np.stack(one)) for one in zip(*pictures, strict=True))
-    return Views(images, masks, cameras, None, None, None, torch.eye(4))
+    images, coverage = (torch.from_numpy(np.stack(one)) for one in zip(*pictures, strict=True))
+    return Views(images, coverage > 127, cameras, None, None, None, torch.eye(4))
 
 
 def distance_samples(form: Sculpture, device: torch.device) -> Samples:

@@ -89,6 +89,9 @@ class AppearanceConfig(Section):
         "which makes highlights easy",
     )
     normal: bool = Field(True, description="colour depends on the surface normal")
+    unit_normal: bool = Field(
+        True, description="false: the normal is the SDF's gradient, of any length, as in the paper"
+    )
     feature: bool = Field(True, description="colour depends on the geometry feature")
     view_frequencies: int = Field(4, ge=0, le=12, description="bands that encode the direction")
     image_code: int = Field(0, ge=0, description="learnt numbers per photograph, for its light")
@@ -101,7 +104,7 @@ class ModelConfig(Section):
     geometry: Literal["hash_grid", "mlp"] = Field("mlp", description="which network is the SDF")
     hash_grid: HashGridConfig = HashGridConfig()
     mlp: MLPConfig = MLPConfig()
-    feature: int = Field(256, ge=1, description="length of the geometry feature")
+    feature: int = Field(256, ge=0, description="length of the geometry feature")
     initial_radius: float = Field(0.6, gt=0, lt=1, description="radius of the first sphere")
     appearance: AppearanceConfig = AppearanceConfig()
     fade_in: float = Field(
@@ -126,6 +129,9 @@ class LossConfig(Section):
 
     rgb: float = Field(1.0, ge=0, description="L1 colour difference at the surface")
     mask: float = Field(100.0, ge=0, description="soft silhouette at the least SDF of a ray")
+    outline: float = Field(
+        1.0, ge=0, description="outlines cover as much of a pixel as masks with grey borders say"
+    )
     eikonal: float = Field(0.1, ge=0, description="length of the gradient is one")
     smoothness: float = Field(0.0, ge=0, description="normals of neighbouring points agree")
     alpha: float = Field(50.0, gt=0, description="sharpness of the soft silhouette at the start")
@@ -141,6 +147,9 @@ class SupervisionConfig(Section):
 
     object_share: float = Field(
         0.5, gt=0, lt=1, description="share of the pixels drawn from inside the masks"
+    )
+    outline_share: float = Field(
+        0.1, ge=0, lt=1, description="share of the pixels drawn from those that an outline crosses"
     )
     rim: int = Field(
         0, ge=0, description="colours of pixels so close to an outline are not compared"

@@ -1,6 +1,6 @@
 """The photographs of one scene, and from a step's number the pixels it compares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 
 from common.cameras import Cameras
 from common.data.collection import choose_views
-from common.data.scene import read_initial_cameras, read_scene
 from common.data.views import Views
 from common.errors import UserError
 from common.rendering.intervals import sphere_intervals
+from common.scenes.scene import read_initial_cameras, read_scene
 from idr.camera_refinement import perturb_cameras
 from idr.config import IDRConfig
 
@@ -76,6 +76,7 @@ class PixelBatch:
     """Pixels of all views together: place, colour, and whether they show the object.
 
     ``coloured`` ones show nothing but the object: outlines blend with the background.
+    ``coverage`` is how much of each is object, where masks tell: outlines cross those in between.
     """
 
     view: Int[Tensor, "R"]
@@ -83,17 +84,24 @@ class PixelBatch:
     colour: Float[Tensor, "R 3"]
     mask: Bool[Tensor, "R"]
     coloured: Bool[Tensor, "R"]
+    coverage: Float[Tensor, "R"] | None = None
 
     def to(self, device: torch.device) -> "PixelBatch":
         """The same pixels on another device."""
-        return PixelBatch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+        moved = {
+            name: part.to(device, non_blocking=True)
+            for name, part in vars(self).items()
+            if part is not None
+        }
+        return replace(self, **moved)
 
 
 class PixelBatches(Dataset):
     """batches[step]: a pure function of seed and step; of the pixels this process's share.
 
-    ``object_share`` of them show the object; the others are background whose rays meet the sphere
-    that may contain it (rays that cannot meet the object teach nothing).
+    ``object_share`` of them show the object; ``outline_share`` have an outline across them, where
+    the masks tell so finely; the others are background whose rays meet the sphere that may contain
+    the object (rays that cannot meet it teach nothing).
     """
 
     def __init__(self, views: Views, config: IDRConfig, rank: int, processes: int) -> None:
@@ -102,6 +110,7 @@ class PixelBatches(Dataset):
         self.inner = inner_masks(views.masks, config.supervision.rim)
         self.on_object = views.masks.reshape(-1).nonzero()[:, 0].to(torch.int32)
         self.background = _background(views.masks, views.cameras)
+        self.outline = _outline(views)
 
     def __len__(self) -> int:
         return self.config.training.iterations
@@ -110,12 +119,19 @@ class PixelBatches(Dataset):
         """The pixels of a step, on the CPU."""
         numbers = np.random.default_rng((self.config.training.seed, step, self.rank))
         generator = torch.Generator().manual_seed(int(numbers.integers(2**63)))
-        objects = round(self.rays * self.config.supervision.object_share)
+        shares = self.config.supervision
+        outlines = round(self.rays * shares.outline_share) if len(self.outline) else 0
+        objects = round((self.rays - outlines) * shares.object_share)
         if len(self.background) == 0:
-            objects = self.rays
+            objects = self.rays - outlines
+        pools = (
+            (self.on_object, objects),
+            (self.outline, outlines),
+            (self.background, self.rays - objects - outlines),
+        )
         drawn = [
             pool[torch.randint(len(pool), (count,), generator=generator)].long()
-            for pool, count in ((self.on_object, objects), (self.background, self.rays - objects))
+            for pool, count in pools
             if count
         ]
         return pixels_at(self.views, self.inner, torch.cat(drawn))
@@ -126,12 +142,14 @@ def pixels_at(views: Views, inner: Bool[Tensor, "V H W"], flat: Int[Tensor, "R"]
     height, width = views.masks.shape[1:]
     x, y = flat % width, flat // width % height
     view = flat // (height * width)
+    mask = views.masks[view, y, x]
     return PixelBatch(
         view,
         torch.stack([x, y], dim=-1).float(),
         views.images[view, y, x].float() / 255,
-        views.masks[view, y, x],
+        mask,
         inner[view, y, x],
+        None if views.coverage is None else views.coverage[view, y, x].float() / 255,
     )
 
 
@@ -144,6 +162,14 @@ def inner_masks(masks: Bool[Tensor, "V H W"], rim: int) -> Bool[Tensor, "V H W"]
         for mask in masks
     ]
     return masks & ~torch.stack(grown)
+
+
+def _outline(views: Views) -> Int[Tensor, "E"]:
+    """Flat indices of the pixels that masks call object in part."""
+    if views.coverage is None:
+        return torch.empty(0, dtype=torch.int32)
+    part = (views.coverage > 0) & (views.coverage < 255)
+    return part.reshape(-1).nonzero()[:, 0].to(torch.int32)
 
 
 def _background(masks: Bool[Tensor, "V H W"], cameras: Cameras) -> Int[Tensor, "B"]:

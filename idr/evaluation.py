@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from common.cameras import Cameras
-from common.data.scene import read_scene_truth
 from common.data.views import Views
 from common.errors import UserError
 from common.meshes.files import load_mesh
@@ -14,6 +13,7 @@ from common.meshes.find import find_mesh
 from common.meshes.mesh import transform_mesh
 from common.meshes.metrics import compare_to_points, failed_metrics
 from common.rendering.view_scores import PICTURE_SCORES, view_scores
+from common.scenes.scene import read_scene_truth
 from idr.camera_alignment import view_errors
 from idr.experiment import Experiment
 from idr.generation import scene_name

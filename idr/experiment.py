@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from common.cameras import Cameras
 from common.config import validate
 from common.data.sculpture import make_sculpture
+from common.scenes.first_look import first_look
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings
@@ -44,15 +46,25 @@ def train_experiment(
     if process.leads:
         prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
     wait_for_all(process)
-    torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
+    torch.set_float32_matmul_precision(_matmul_precision(config, process))
     if process.leads:
         size = sum(parameter.numel() for parameter in model.parameters())
         print(
             f"{config.data.path}: {len(scene.training)} training, {len(scene.held_out)} held-out "
             f"views; {size:,} parameters on {process.device}; run folder {run.path}"
         )
+        if not run.latest.exists():
+            views, names = scene.training, scene.training_names
+            print(first_look(run.path / "scene.html", config.data.path, views, names))
     task = IDRTask(model, config, scene, process)
     train(task, config.training, run, process, exit_after)
+
+
+def _matmul_precision(config: IDRConfig, process: Process) -> Literal["medium", "high", "highest"]:
+    """What is fastest: on a CPU bfloat16 pays for wide layers, and costs where they are narrow."""
+    if process.device.type != "cpu":
+        return "high"
+    return "medium" if config.model.geometry == "mlp" else "highest"
 
 
 def make_model(config: IDRConfig, cameras: Cameras) -> IDRModel:

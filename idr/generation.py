@@ -10,24 +10,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.data.camera_export import (
+from common.data.images import SUFFIXES
+from common.data.pairing import view_files
+from common.errors import UserError
+from common.meshes.bake import TextureSettings
+from common.meshes.extract import Corner, extract_mesh
+from common.meshes.files import save_mesh, save_textured
+from common.meshes.mesh import Mesh, area_vectors, largest_component, simplify_mesh, transform_mesh
+from common.scenes.camera_export import (
+    capture_of,
     write_colmap_text,
     write_idr_cameras,
     write_middlebury,
     write_transforms,
 )
-from common.data.images import SUFFIXES
-from common.data.pairing import view_files
-from common.errors import UserError
-from common.meshes.extract import Corner, extract_mesh
-from common.meshes.files import save_mesh
-from common.meshes.mesh import Mesh, area_vectors, largest_component, simplify_mesh, transform_mesh
 from idr.config import GenerationConfig
 from idr.experiment import Experiment
 from idr.learnt_frame import moved, true_from_learnt, world_from_learnt
 from idr.model import IDRModel
+from idr.texture import texture_mesh
 
 Progress = Callable[[int], None]
+Written = Callable[[Path, Mesh], None]  # told of a file and the mesh, in world units, that it holds
 Box = tuple[Corner, Corner]
 
 UNIT_CUBE: Box = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -45,10 +49,17 @@ def scene_name(experiment: Experiment) -> str:
 
 
 def save_scene_mesh(
-    meshes: Path, experiment: Experiment, config: GenerationConfig, progress: Progress | None = None
+    meshes: Path,
+    experiment: Experiment,
+    config: GenerationConfig,
+    progress: Progress | None = None,
+    texture: TextureSettings | None = None,
+    written: Written | None = None,
 ) -> Path | None:
     """Write <scene name>.<extension> in world units; None, and no file, where there is no surface.
 
+    With colours and normals at its vertices, or with a ``texture``; ``progress`` is told how many
+    points and texels were evaluated.
     Where training started from other cameras than the scene's own, the mesh is moved by the
     similarity that aligns the learnt cameras with those.
     """
@@ -58,7 +69,13 @@ def save_scene_mesh(
         path.unlink(missing_ok=True)
         return None
     world = world_from_learnt(experiment.config.cameras, experiment.scene, experiment.cameras)
-    save_mesh(path, transform_mesh(mesh, world.numpy()))
+    in_world = transform_mesh(mesh, world.numpy())
+    if texture is None:
+        save_mesh(path, in_world)
+    else:
+        save_textured(path, texture_mesh(experiment, mesh, texture, progress))
+    if written is not None:
+        written(path, in_world)
     return path
 
 
@@ -139,12 +156,13 @@ def export_cameras(folder: Path, experiment: Experiment) -> list[str]:
     images, masks = _picture_files(Path(experiment.config.data.path), names, folder)
     folder.mkdir(parents=True, exist_ok=True)
     par = folder / f"{scene_name(experiment)}_par.txt"
-    write_idr_cameras(folder / "cameras.npz", cameras, world)
+    capture = capture_of(cameras, world)
+    write_idr_cameras(folder / "cameras.npz", capture)
     problems = []
     for write in (
-        lambda: write_middlebury(par, cameras, world, names),
-        lambda: write_transforms(folder / "transforms.json", cameras, world, images, masks),
-        lambda: write_colmap_text(folder / "colmap", cameras, world, names),
+        lambda: write_middlebury(par, capture, names),
+        lambda: write_transforms(folder / "transforms.json", capture, images, masks),
+        lambda: write_colmap_text(folder / "colmap", capture, names),
     ):
         try:
             write()

@@ -28,6 +28,20 @@ def mask(
     return entropy / (alpha * rays)
 
 
+def outline(
+    least_sdf: Float[Tensor, "M"],
+    coverage: Float[Tensor, "M"],
+    footprint: Float[Tensor, "M"],
+    rays: int,
+) -> Float[Tensor, ""]:
+    """How far, in pixels, outlines lie from where the object covers so much of their pixels.
+
+    An outline at a distance d from a pixel's centre, in pixels, leaves 1/2 - d of it covered; and d
+    is the ray's least SDF over the pixel's ``footprint`` there. Sums to a mean over all rays.
+    """
+    return (least_sdf / footprint - (0.5 - coverage)).abs().sum() / rays
+
+
 def eikonal(gradient: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
     """Mean square deviation of the gradient's length from one (Eq. 9; Gropp et al. 2020)."""
     return (gradient.norm(dim=-1) - 1).square().mean()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.cameras import Cameras, Rays
 from common.rendering.attach import attach_evaluated
-from common.rendering.cached_search import FieldCache, cache_field, search_cached
+from common.rendering.cached_search import QUICK, Care, FieldCache, cache_field, search_cached
 from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
 from common.rendering.memory import in_chunks, points_per_chunk
@@ -33,11 +33,16 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class Surface:
-    """Surface points with their unit normals and geometry features."""
+    """Surface points with the SDF's gradients and geometry features."""
 
     point: Float[Tensor, "N 3"]
-    normal: Float[Tensor, "N 3"]
+    gradient: Float[Tensor, "N 3"]
     feature: Float[Tensor, "N F"]
+
+    @property
+    def normal(self) -> Float[Tensor, "N 3"]:
+        """Unit normals."""
+        return nn.functional.normalize(self.gradient, dim=-1)
 
 
 class IDRModel(nn.Module):
@@ -111,7 +116,8 @@ class IDRModel(nn.Module):
                 settings = TracingSettings()
                 return trace_reference(level, rays, intervals, settings, object_mask, generator)
             samples = self.config.search.samples
-            return search_cached(level, cache, rays, intervals, samples, object_mask)
+            care = Care() if object_mask is None else QUICK
+            return search_cached(level, cache, rays, intervals, samples, object_mask, care)
 
     @property
     def _level(self) -> RayLevel:
@@ -136,7 +142,8 @@ class IDRModel(nn.Module):
         fixed = Rays(rays.origin.detach(), rays.direction.detach())
         generator = self._generator(step)
         traced = self.find_surface(fixed, FieldCache(self.cache), batch.mask, generator)
-        surface = traced.found & batch.mask
+        outline = self._outline(batch)
+        surface = traced.found & batch.mask & ~outline
         depth = torch.where(surface, traced.depth, traced.least_depth)
         points = rays.at(depth)
         near, spread = self._neighbours(points, surface, generator)
@@ -157,13 +164,19 @@ class IDRModel(nn.Module):
             terms["rgb"] = losses.rgb(colour, batch.colour[coloured], count)
         if weights.mask:
             alpha = losses.alpha_at(weights, step, self.config.training.iterations)
-            terms["mask"] = losses.mask(sdf[~surface], batch.mask[~surface], alpha, count)
+            decided = ~(surface | outline)
+            terms["mask"] = losses.mask(sdf[decided], batch.mask[decided], alpha, count)
+        if weights.outline and batch.coverage is not None:
+            footprint = self._footprint(cameras, batch, depth)
+            terms["outline"] = losses.outline(
+                sdf[outline], batch.coverage[outline], footprint[outline], count
+            )
         if weights.eikonal:
             terms["eikonal"] = losses.eikonal(values.gradient)
         if weights.smoothness:
             beside = values.gradient[count : count + len(spread)]
             terms["smoothness"] = losses.smoothness(values.gradient[near], beside)
-        share = surface.sum() / batch.mask.sum().clamp_min(1)
+        share = surface.sum() / (batch.mask & ~outline).sum().clamp_min(1)
         return StepOutput(terms, evaluations, share)
 
     def _surface_colour(
@@ -180,16 +193,31 @@ class IDRModel(nn.Module):
         attached = attach_evaluated(seen, depth[surface], sdf[surface], gradient[surface])
         return self.colour(self.surface(attached.point), -seen.direction, batch.view[surface])
 
+    def _outline(self, batch: PixelBatch) -> Bool[Tensor, "R"]:
+        """Pixels whose coverage the loss compares, rather than their being object or not."""
+        if batch.coverage is None or not self.config.losses.outline:
+            return torch.zeros_like(batch.mask)
+        return (batch.coverage > 0) & (batch.coverage < 1)
+
+    def _footprint(
+        self, cameras: Cameras, batch: PixelBatch, depth: Float[Tensor, "R"]
+    ) -> Float[Tensor, "R"]:
+        """Width of a pixel at these depths along its ray."""
+        per_z = cameras.unit_z_directions(batch.view, batch.pixel).norm(dim=-1)
+        focal = cameras.intrinsics[batch.view][:, [0, 1], [0, 1]].prod(dim=-1).sqrt()
+        return (depth / (per_z * focal)).detach()
+
     def surface(self, points: Float[Tensor, "N 3"]) -> Surface:
         """What the geometry says of surface points."""
         at = self.geometry(points)
-        return Surface(points, nn.functional.normalize(at.gradient, dim=-1), at.feature)
+        return Surface(points, at.gradient, at.feature)
 
     def colour(
         self, at: Surface, view: Float[Tensor, "N 3"], image: Int[Tensor, "N"] | None = None
     ) -> Float[Tensor, "N 3"]:
         """Colours of surface points seen from unit directions ``view``, surface to camera."""
-        return self.appearance(at.point, at.normal, at.feature, view, image)
+        normal = at.normal if self.config.model.appearance.unit_normal else at.gradient
+        return self.appearance(at.point, normal, at.feature, view, image)
 
     def _generator(self, step: int) -> torch.Generator:
         """Random numbers that are a function of seed and step alone."""

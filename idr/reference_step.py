@@ -47,9 +47,9 @@ def reference_step(
     slope = (normal * seen.direction).sum(dim=-1)
     at_surface = seen.at(traced.depth[surface] - (sdf[surface] - constant) / slope)
     feature = _feature(model.geometry, at_surface)
-    normal = torch.nn.functional.normalize(model.geometry(at_surface).gradient, dim=-1)
+    gradient_there = model.geometry(at_surface).gradient
     colour = model.colour(
-        Surface(at_surface, normal, feature), -seen.direction, batch.view[surface]
+        Surface(at_surface, gradient_there, feature), -seen.direction, batch.view[surface]
     )
 
     alpha = losses.alpha_at(weights, step, model.config.training.iterations)

@@ -1,4 +1,4 @@
-"""IDR as the training loop sees it: batches, losses, validation, pictures, and alarms."""
+"""IDR as the training loop sees it: batches, losses, validation and pictures."""
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from common.errors import UserError
 from common.meshes.extract import extract_mesh
 from common.rendering.image_metrics import mask_iou
 from common.rendering.picture import panels
+from common.training.divergence import SURFACE_SHARE
 from common.training.logs import Log
 from common.training.loop import StepResult
 from common.training.processes import Process
@@ -23,8 +24,6 @@ from idr.pictures import render_view, trace_pixels
 VALIDATION_PIXELS = 2048
 SHOWN_HEIGHT = 150
 SHOWN_VIEWS = 3
-# So many steps without any pixel of the object on the surface are no accident.
-PATIENCE = 200
 
 
 class IDRTask:
@@ -35,29 +34,18 @@ class IDRTask:
         self.cameras = scene.rough_cameras.to(process.device)
         self.batches = PixelBatches(scene.training, config, process.rank, process.count)
         self.workers = 0
-        names = ("rgb", "mask", "eikonal", "smoothness")
+        names = ["rgb", "mask", "eikonal", "smoothness"]
+        if scene.training.coverage is not None:
+            names.append("outline")
         self.weights = {name: getattr(config.losses, name) for name in names}
         self.rates = model.rates()
         self.scene = scene
-        self._missed = 0
 
     def step(self, model: nn.Module, batch: PixelBatch, step: int) -> StepResult:
-        """The terms of one batch; UserError where the surface is gone or was never met."""
+        """The terms of one batch, and how many of the object's pixels met the surface."""
         out = model(batch.to(self.device), self.cameras, step)
-        share = float(out.surface_share)
-        self._missed = 0 if share > 0 else self._missed + 1
-        if self._missed >= PATIENCE:
-            raise UserError(self._alarm(step))
-        rays = len(batch.mask)
-        return StepResult(out.terms, rays, out.evaluations, {"surface_share": out.surface_share})
-
-    def _alarm(self, step: int) -> str:
-        return (
-            f"{self.config.data.path}: no ray inside the masks has met the surface for {PATIENCE} "
-            f"iterations (now {step + 1}), so colours teach nothing. Either the cameras' frame is "
-            "wrong (check scale_mat, and that masks and cameras belong together) or the surface "
-            "vanished (lower training.learning_rate or losses.mask, and start with --fresh)"
-        )
+        rays, notes = len(batch.mask), {SURFACE_SHARE: out.surface_share}
+        return StepResult(out.terms, rays, out.evaluations, notes)
 
     @torch.no_grad()
     def _check_cameras(self) -> None:

@@ -8,6 +8,9 @@ those; its name becomes the category. With --scene, make the multi-view scene of
 
     python scripts/render_dataset.py MESH OUT --scene [options]
 
+With --ground too, the object stands on a textured floor and is seen from above it: pictures that
+structure from motion can find the cameras of, like one's own photographs.
+
 Interrupted work is continued by the same command.
 """
 
@@ -50,8 +53,9 @@ COLLECTION = {
     "holdout_every": 5,
 }
 SCENE = {"views": 60, "size": 300, "samples": 128, "distance": 3.0, "focal": 3.1, "gloss": 0.5}
+GROUND = {"views": 36, "size": 480, "samples": 32, "focal": 2.8}  # where a scene has other values
 ONLY_COLLECTION = ("category", "holdout_every", "elevation", "limit")
-ONLY_SCENE = ("texture",)
+ONLY_SCENE = ("texture", "ground")
 
 
 def main() -> None:
@@ -133,9 +137,10 @@ def _parse() -> argparse.Namespace:
     add("mesh_dirs", metavar="MESH_DIR", nargs="+", type=Path, help="a folder of meshes")
     add("out", metavar="OUT", type=Path, help="the collection or scene to make or to continue")
     add("--scene", action="store_true", help="make the scene of one mesh, a file or in a folder")
-    add("--views", type=int, help="pictures of each object (24; scene: 60)")
-    add("--size", type=int, help="height and width of a picture in pixels (64; scene: 300)")
-    add("--samples", type=int, help="light paths a pixel (64; scene: 128)")
+    add("--ground", action="store_true", default=None, help="stand a scene's object on a floor")
+    add("--views", type=int, help="pictures of each object (24; scene: 60, on the ground: 36)")
+    add("--size", type=int, help="height and width of a picture in pixels (64; 300; 480)")
+    add("--samples", type=int, help="light paths a pixel (64; 128; 32)")
     add("--seed", type=int, default=0, help="of cameras, light paths and points (0)")
     add("--up", choices=("y", "z"), default="y", help="the meshes' upward axis (y)")
     add(
@@ -144,7 +149,7 @@ def _parse() -> argparse.Namespace:
         help="of cameras; an object's longest side is 0.9, a scene's object has radius 0.9 "
         "(1.7; scene: 3)",
     )
-    add("--focal", type=float, help="focal length over half the image (2.1875; scene: 3.1)")
+    add("--focal", type=float, help="focal length over half the image (2.1875; scene: 3.1; 2.8)")
     add(
         "--gloss",
         type=float,
@@ -180,11 +185,17 @@ def _parse() -> argparse.Namespace:
         if getattr(arguments, name) is not None:
             kind = "collection, so not with" if arguments.scene else "scene: add"
             raise UserError(f"--{name.replace('_', '-')}: is for a {kind} --scene")
-    for name, value in (SCENE if arguments.scene else COLLECTION).items():
+    for name, value in _defaults(arguments).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     _check(arguments)
     return arguments
+
+
+def _defaults(arguments: argparse.Namespace) -> dict[str, object]:
+    if not arguments.scene:
+        return COLLECTION
+    return {**SCENE, **GROUND} if arguments.ground else SCENE
 
 
 def _cores() -> int:
@@ -240,6 +251,7 @@ def _scene_settings(arguments: argparse.Namespace) -> SceneSettings:
         distance=arguments.distance,
         focal=arguments.focal,
         gloss=arguments.gloss,
+        ground=bool(arguments.ground),
     )
 
 

@@ -285,8 +285,6 @@ CASES = [
     Case("run's configuration damaged", RESUME, "runs/codes/config.yaml", "train again",
          "runs/codes/config.yaml", scribble),
     Case("run folder is a file", TRAIN, "runs/new", "check the path", "runs/new", file_in_place),
-    Case("training diverges", f"{TRAIN} training.learning_rate=1e30", "runs/new",
-         "training.learning_rate"),
     # Meshes
     Case("no such run", "generate_mesh runs/nowhere", "runs/nowhere", "train one"),
     Case("folder of no run", "generate_mesh data", "data", "scripts/train.py"),

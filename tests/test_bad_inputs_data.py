@@ -23,8 +23,8 @@ from common.data.collection import (
 )
 from common.data.exr import read_exr
 from common.data.images import list_images, read_image, read_input_image
-from common.data.scene import read_scene, scene_kind
 from common.errors import UserError
+from common.scenes.scene import read_scene, scene_kind
 from tests.make_collection import (
     write_depth,
     write_tiny_collection,
@@ -365,7 +365,7 @@ CASES = [
     Case("no scene", "scene", remove, scene, "scene", "data.path"),
     Case("nothing in it", "scene", empty, scene, "scene", "prepare_scene.py"),
     Case("no pictures", "scene/image", remove, scene, "image, rgb", "add or rename"),
-    Case("no masks", "scene/mask", remove, scene, "mask", "check the path"),
+    Case("no masks", "scene/mask", remove, scene, "no mask", "prepare_scene.py"),
     Case("a mask too few", "scene/mask/002.png", remove, scene, "mask: 5", "add or remove"),
     Case("masks black", "scene/mask", blacken_all, scene, "mask", "white"),
     Case("scene image cut", "scene/image/000004.png", cut, scene, "000004.png", "again"),
@@ -385,16 +385,16 @@ CASES = [
     Case("no frames", JSON, drop_json("frames"), transforms, JSON, "expected"),
     Case("frames empty", JSON, set_json(frames=[]), transforms, JSON, "add"),
     Case("frame without path", JSON, set_frame(file_path=None), transforms, JSON, "add"),
-    Case("frame's file missing", "transforms/train/r_3.png", remove, transforms, "r_3", "remove"),
+    Case("every frame's file missing", "transforms/train", empty, transforms, JSON, "images"),
     Case("frame cut", "transforms/train/r_3.png", cut, transforms, "r_3.png", "again"),
-    Case("no alpha", "transforms/train/r_3.png", no_alpha, transforms, "r_3.png", "mask_path"),
+    Case("no alpha", "transforms/train/r_3.png", no_alpha, transforms, "r_3.png", "no alpha"),
     Case("no focal length", JSON, drop_json("camera_angle_x"), transforms, JSON, "fl_x"),
     Case("focal length zero", JSON, set_json(fl_x=0), transforms, JSON, "positive"),
     Case("focal length a word", JSON, set_json(fl_x="wide"), transforms, JSON, "number"),
     Case("another shape", JSON, set_json(w=96, h=48), transforms, JSON, "images these cameras"),
     Case("width zero", JSON, set_json(w=0, h=0), transforms, JSON, "positive"),
-    Case("distorted", JSON, set_json(k1=0.1), transforms, JSON, "undistort"),
-    Case("fisheye", JSON, set_json(camera_model="OPENCV_FISHEYE"), transforms, JSON, "undistort"),
+    Case("distorted by k4", JSON, set_json(k4=0.1), transforms, JSON, "undistort"),
+    Case("unknown lens", JSON, set_json(camera_model="THIN_PRISM"), transforms, JSON, "pinhole"),
     Case("pose of 3x3", JSON, set_frame(transform_matrix=np.eye(3).tolist()), transforms,
          "frame 2", "4x4"),
     Case("pose ragged", JSON, set_frame(transform_matrix=[[1, 2], [3]]), transforms, "frame 2",

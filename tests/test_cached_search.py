@@ -9,7 +9,7 @@ from torch import Tensor
 from common.cameras import Rays
 from common.data.shapes import box
 from common.rendering.cached_search import (
-    ROOT_TOLERANCE,
+    Care,
     FieldCache,
     cache_field,
     search_cached,
@@ -28,6 +28,8 @@ from tests.test_sphere_tracing import (
     sphere_entry,
     union,
 )
+
+ROOT_TOLERANCE = Care().tolerance
 
 CPU = torch.device("cpu")
 CELLS, LOOKS = 64, 64

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.cameras import Cameras
-from common.data.camera_export import (
+from common.errors import UserError
+from common.scenes.camera_export import (
+    capture_of,
     quaternions_from_rotations,
     world_poses,
     write_colmap_text,
@@ -19,8 +21,7 @@ from common.data.camera_export import (
     write_middlebury,
     write_transforms,
 )
-from common.data.scene import read_scene
-from common.errors import UserError
+from common.scenes.scene import read_scene
 from tests.make_collection import write_tiny_scene, write_tiny_transforms
 
 NAMES = ["a.png", "b.png", "c.png", "d.png", "e.png"]
@@ -90,7 +91,7 @@ class TestIdr:
         scene = write_tiny_scene(tmp_path / "scene")
         before, _ = read_scene(scene, frame="sphere")
         elsewhere = some_similarity().float()
-        write_idr_cameras(scene / "cameras.npz", before.cameras, elsewhere)
+        write_idr_cameras(scene / "cameras.npz", capture_of(before.cameras, elsewhere))
         after, _ = read_scene(scene, frame="sphere")
         for name in ("intrinsics", "object_from_camera"):
             ours, expected = (getattr(views.cameras, name) for views in (after, before))
@@ -100,7 +101,7 @@ class TestIdr:
 
     def test_by_definition(self, tmp_path):
         cameras = some_cameras(skew=3.0)
-        write_idr_cameras(tmp_path / "cameras.npz", cameras, some_similarity())
+        write_idr_cameras(tmp_path / "cameras.npz", capture_of(cameras, some_similarity()))
         world, pixels = points_and_pixels(cameras)
         with np.load(tmp_path / "cameras.npz") as file:
             assert len(file.files) == 10
@@ -116,8 +117,7 @@ class TestTransforms:
         before, names = read_scene(scene, frame="sphere")
         write_transforms(
             scene / "transforms.json",  # found before transforms_train.json
-            before.cameras,
-            before.world_from_object,
+            capture_of(before.cameras, before.world_from_object),
             [f"train/{name}" for name in names],
         )
         after, _ = read_scene(scene, frame="sphere")
@@ -130,8 +130,7 @@ class TestTransforms:
         masks = sorted(file.name for file in (scene / "mask").iterdir())
         write_transforms(
             scene / "transforms.json",
-            before.cameras,
-            before.world_from_object,
+            capture_of(before.cameras, before.world_from_object),
             [f"image/{name}" for name in names],
             [f"mask/{name}" for name in masks],
         )
@@ -144,7 +143,9 @@ class TestTransforms:
 
     def test_by_definition(self, tmp_path):
         cameras = some_cameras()
-        write_transforms(tmp_path / "transforms.json", cameras, some_similarity(), NAMES)
+        write_transforms(
+            tmp_path / "transforms.json", capture_of(cameras, some_similarity()), NAMES
+        )
         document = json.loads((tmp_path / "transforms.json").read_text())
         world, pixels = points_and_pixels(cameras)
         assert (document["w"], document["h"]) == (64, 48)
@@ -158,7 +159,9 @@ class TestTransforms:
 
     def test_a_shared_lens_is_written_once(self, tmp_path):
         cameras = some_cameras(same_lens=True)
-        write_transforms(tmp_path / "transforms.json", cameras, some_similarity(), NAMES)
+        write_transforms(
+            tmp_path / "transforms.json", capture_of(cameras, some_similarity()), NAMES
+        )
         document = json.loads((tmp_path / "transforms.json").read_text())
         lens = {key: document[key] for key in ("fl_x", "fl_y", "cx", "cy")}
         assert lens == {"fl_x": 80, "fl_y": 82.5, "cx": 33.75, "cy": 22.5}
@@ -170,7 +173,9 @@ class TestMiddlebury:
         scene = write_tiny_scene(tmp_path / "scene")
         before, names = read_scene(scene, frame="sphere")
         paths = [f"image/{name}" for name in names]
-        write_middlebury(scene / "x_par.txt", before.cameras, before.world_from_object, paths)
+        write_middlebury(
+            scene / "x_par.txt", capture_of(before.cameras, before.world_from_object), paths
+        )
         (scene / "cameras.npz").unlink()
         after, _ = read_scene(scene, frame="sphere")
         assert torch.equal(after.images, before.images)
@@ -179,7 +184,7 @@ class TestMiddlebury:
     @pytest.mark.parametrize("skew", [0.0, 4.0])
     def test_by_definition(self, tmp_path, skew):
         cameras = some_cameras(skew)
-        write_middlebury(tmp_path / "some_par.txt", cameras, some_similarity(), NAMES)
+        write_middlebury(tmp_path / "some_par.txt", capture_of(cameras, some_similarity()), NAMES)
         count, *lines = (tmp_path / "some_par.txt").read_text().splitlines()
         world, pixels = points_and_pixels(cameras)
         assert int(count) == len(lines) == 5
@@ -196,7 +201,7 @@ class TestColmap:
     @pytest.mark.parametrize(("same_lens", "lenses"), [(True, 1), (False, 3)])
     def test_by_definition(self, tmp_path, same_lens, lenses):
         cameras = some_cameras(same_lens=same_lens)
-        write_colmap_text(tmp_path / "model", cameras, some_similarity(), NAMES)
+        write_colmap_text(tmp_path / "model", capture_of(cameras, some_similarity()), NAMES)
         rows = self.data_lines(tmp_path / "model" / "cameras.txt")
         by_id = {row.split()[0]: row.split()[1:] for row in rows}
         assert len(rows) == len(by_id) == lenses
@@ -253,23 +258,27 @@ class TestRefusals:
         cameras = some_cameras(skew=0.2)
         message = "view 0 has a skew of 0.2 px, more than the 0.001 px.*Middlebury"
         with pytest.raises(UserError, match=message):
-            write_transforms(tmp_path / "transforms.json", cameras, some_similarity(), NAMES)
+            write_transforms(
+                tmp_path / "transforms.json", capture_of(cameras, some_similarity()), NAMES
+            )
         with pytest.raises(UserError, match=message):
-            write_colmap_text(tmp_path / "model", cameras, some_similarity(), NAMES)
+            write_colmap_text(tmp_path / "model", capture_of(cameras, some_similarity()), NAMES)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("skew", [9e-4, -9e-4])
     def test_rounding_left_in_the_skew_is_allowed(self, tmp_path, skew):
         cameras = some_cameras(skew)
-        write_transforms(tmp_path / "transforms.json", cameras, some_similarity(), NAMES)
-        write_colmap_text(tmp_path / "model", cameras, some_similarity(), NAMES)
+        write_transforms(
+            tmp_path / "transforms.json", capture_of(cameras, some_similarity()), NAMES
+        )
+        write_colmap_text(tmp_path / "model", capture_of(cameras, some_similarity()), NAMES)
 
     @pytest.mark.parametrize("name", ["my view.png", "tab\t.png", ""])
     def test_names_that_break_the_line(self, tmp_path, name):
         names = [*NAMES[:4], name]
         for write, target in ((write_middlebury, "x_par.txt"), (write_colmap_text, "model")):
             with pytest.raises(UserError, match="separates its entries by blanks"):
-                write(tmp_path / target, some_cameras(), some_similarity(), names)
+                write(tmp_path / target, capture_of(some_cameras(), some_similarity()), names)
 
     def test_another_number_of_names_is_a_mistake_of_the_program(self, tmp_path):
         for write, target in (
@@ -278,5 +287,5 @@ class TestRefusals:
             (write_transforms, "transforms.json"),
         ):
             with pytest.raises(ValueError, match="zip"):
-                write(tmp_path / target, some_cameras(), some_similarity(), NAMES[:4])
+                write(tmp_path / target, capture_of(some_cameras(), some_similarity()), NAMES[:4])
         assert not list(tmp_path.iterdir())

@@ -25,6 +25,22 @@ class TestColour:
         assert term == 0
 
 
+class TestOutline:
+    def test_by_hand(self) -> None:
+        """A quarter covered: the outline is a quarter of a pixel from the centre, outside."""
+        least = torch.tensor([0.0025, -0.01, 0.0])
+        coverage, footprint = torch.tensor([0.25, 0.5, 0.75]), torch.tensor([0.01, 0.01, 0.02])
+        # 0, one pixel, a quarter of one; over 5 rays.
+        term = losses.outline(least, coverage, footprint, 5)
+        assert term.item() == pytest.approx(1.25 / 5, rel=1e-6)
+
+    def test_without_outlines_it_is_an_exact_zero_with_a_gradient(self) -> None:
+        least = torch.zeros(0, requires_grad=True)
+        term = losses.outline(least, torch.zeros(0), torch.zeros(0), 5)
+        term.backward()
+        assert term == 0
+
+
 class TestMask:
     def test_by_hand(self) -> None:
         """-log(1 - sigmoid(-alpha f)) outside the mask, -log(sigmoid(-alpha f)) inside."""

@@ -69,7 +69,9 @@ def pixels(count: int, radius: float = 0.6, seed: int = 0) -> PixelBatch:
 
 def chosen(batch: PixelBatch, keep: Tensor) -> PixelBatch:
     """Some of the pixels."""
-    return PixelBatch(*(value[keep] for value in vars(batch).values()))
+    return replace(
+        batch, **{name: value[keep] for name, value in vars(batch).items() if value is not None}
+    )
 
 
 def in_double(batch: PixelBatch) -> PixelBatch:

@@ -1,19 +1,28 @@
 """Pictures of every kind become the same plain arrays."""
 
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from common.data.images import (
+    SUFFIXES,
+    has_alpha,
+    image_size,
     list_images,
     nearest_rows,
     read_image,
     read_image_with_alpha,
     read_input_image,
     read_mask,
+    read_upright,
     resize_image,
     resize_mask,
 )
+from common.errors import UserError
 
 
 def save(path, pixels, mode=None):
@@ -151,3 +160,188 @@ def test_list_images_by_name_and_suffix(tmp_path):
     for name in ("b.JPG", "a.png", "c.jpeg", "notes.txt", "cameras.npz"):
         (tmp_path / name).touch()
     assert [file.name for file in list_images(tmp_path)] == ["a.png", "b.JPG", "c.jpeg"]
+
+
+def test_list_images_names_what_to_convert(tmp_path):
+    (tmp_path / "IMG_1.HEIC").touch()
+    with pytest.raises(UserError, match="IMG_1.HEIC is of a kind not read here; convert it"):
+        list_images(tmp_path)
+
+
+# --- kinds of files -----------------------------------------------------------------------------
+
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def write_png(path, pixels, bits=16, header=None, chunks=()):
+    """A PNG of any depth and number of channels, which Pillow itself does not write."""
+    pixels = np.asarray(pixels)
+    height, width, channels = pixels.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in pixels)
+    size = header or (width, height)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, 0)), *chunks]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in [*parts, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]:
+        content += struct.pack(">I", len(data)) + kind + data
+        content += struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits_of_every_colour_type(tmp_path, channels):
+    pixels = np.full((2, 3, channels), 40_000)
+    pixels[0, 0] = 256
+    if channels in (2, 4):
+        pixels[..., -1] = 65_535
+        pixels[1, 1, -1] = 0
+    path = write_png(tmp_path / "a.png", pixels)
+    expected = np.full((2, 3, 3), 156)
+    expected[0, 0] = 1
+    if channels in (2, 4):
+        expected[1, 1] = 255
+    assert np.array_equal(read_image(path), expected)
+    assert has_alpha(path) == (channels in (2, 4))
+    assert image_size(path) == (3, 2)
+
+
+@pytest.mark.parametrize(("bits", "channels", "level"), [(16, 1, 40_000), (8, 1, 9), (8, 3, 9)])
+def test_one_transparent_level(tmp_path, bits, channels, level):
+    """tRNS in a picture without alpha: one level, or colour, is transparent."""
+    transparency = (b"tRNS", struct.pack(f">{channels}H", *[level] * channels))
+    pixels = np.stack([np.full((1, channels), value) for value in (5, level)], axis=1)
+    path = write_png(tmp_path / "a.png", pixels, bits, chunks=[transparency])
+    image, alpha = read_image_with_alpha(path)
+    assert has_alpha(path)
+    assert np.array_equal(alpha, [[255, 0]])
+    assert np.array_equal(image[0, :, 0], [0 if bits == 16 else 5, 255])
+
+
+def test_print_colours(tmp_path):
+    """CMYK as Adobe writes it, and YCCK: the same, its ink stored as YCbCr."""
+    path = tmp_path / "cmyk.jpg"
+    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(path, quality=95)
+    assert np.abs(read_image(path).astype(int) - [0, 255, 255]).max() <= 2
+    content = bytearray(path.read_bytes())
+    transform = content.find(b"Adobe") + 11
+    content[transform] = 2
+    path.write_bytes(content)
+    # Stored inverted, the ink is (0, 255, 255, 255): as YCbCr that is Y 0, Cb and Cr 255, so
+    # by BT.601 the inverted ink is (178, -135, 225) clipped, and its complement is what prints:
+    # libjpeg hands 255 - (178, 0, 225) = (77, 255, 30) over as the colours.
+    assert np.abs(read_image(path).astype(int) - [77, 255, 30]).max() <= 3
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "a.tiff", "a.bmp", "a.jpg", "a.JPEG"])
+def test_every_format_is_listed_and_read(tmp_path, name):
+    Image.new("RGB", (6, 4), RED).save(tmp_path / name)
+    assert list_images(tmp_path) == [tmp_path / name]
+    assert np.abs(read_image(tmp_path / name).astype(int) - RED).max() <= 2
+    assert image_size(tmp_path / name) == (6, 4)
+    assert not has_alpha(tmp_path / name)
+    assert (tmp_path / name).suffix.lower() in SUFFIXES
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "mpo"])
+def test_the_first_of_several_frames_counts(tmp_path, kind):
+    path = tmp_path / "a.picture"
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN)]
+    frames[0].save(path, format=kind, save_all=True, append_images=frames[1:])
+    assert np.abs(read_image(path).astype(int) - RED).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_upright_by_the_exif_tag(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise: the left half comes to the top
+    pixels = np.full((16, 32, 3), 255, np.uint8)
+    pixels[:, :16] = 0
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path, exif=exif)
+    upright = read_upright(path)
+    assert upright.shape == (32, 16, 3)
+    assert upright[:12].max() < 30 and upright[20:].min() > 225
+    # Without being asked nothing is turned (but TIFF, whose tag is part of the format).
+    width, height = image_size(path)
+    assert read_image(path).shape == (height, width, 3)
+    assert ((width, height) == (32, 16)) == (suffix != "tif")
+
+
+# --- broken files -------------------------------------------------------------------------------
+
+
+def test_only_the_header_is_read_for_the_size(tmp_path):
+    path = write_png(tmp_path / "a.png", np.zeros((50, 70, 3)), bits=8)
+    path.write_bytes(path.read_bytes()[:45])
+    assert image_size(path) == (70, 50)
+    assert not has_alpha(path)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        read_image(path)
+
+
+def claim_immense(path):
+    write_png(path, np.zeros((1, 1, 3)), bits=8, header=(100_000, 100_000))
+
+
+def claim_large(path):
+    write_png(path, np.zeros((1, 1, 3)), bits=8, header=(9_000, 9_000))
+
+
+def claim_immense_bitmap(path):
+    Image.new("RGB", (4, 4)).save(path, format="BMP")
+    content = bytearray(path.read_bytes())
+    content[18:26] = struct.pack("<ii", 100_000, 100_000)
+    path.write_bytes(content)
+
+
+BROKEN = {
+    "empty": (lambda path: path.touch(), "not a PNG"),
+    "text": (lambda path: path.write_text("hello"), "convert or replace it"),
+    "folder": (lambda path: path.mkdir(), "a folder or device"),
+    "pipe": (os.mkfifo, "a folder or device"),
+    "missing": (lambda path: None, "no such image"),
+    "link to itself": (lambda path: path.symlink_to(path.name), "levels of symbolic links"),
+    "link to nothing": (lambda path: path.symlink_to("nothing"), "no such image"),
+    "immense": (claim_immense, "too large; shrink it"),
+    "large": (claim_large, "9000 x 9000 pixels is too large"),
+    "immense bitmap": (claim_immense_bitmap, "too large; shrink it"),
+    "numbers": (lambda path: Image.new("F", (4, 4)).save(path, format="TIFF"), "8 or 16 bits"),
+}
+
+
+@pytest.mark.parametrize("read", [image_size, has_alpha, read_image, read_upright, read_mask])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_no_picture_is_refused(tmp_path, kind, read):
+    breaks, sentence = BROKEN[kind]
+    path = tmp_path / "broken.png"
+    breaks(path)
+    with pytest.raises(UserError, match=sentence) as refused:
+        read(path)
+    assert "broken.png" in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::RuntimeWarning:PIL")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "MPO"])
+def test_scribbled_files_are_read_or_refused(tmp_path, kind):
+    """Random bytes changed and ends cut off: never anything but a picture or a UserError."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a.picture"
+    pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, format=kind)
+    original = path.read_bytes()
+    refused = 0
+    for _ in range(150):
+        content = bytearray(original)
+        for place in rng.integers(0, min(len(content), 300), size=rng.integers(1, 5)):
+            content[place] = rng.choice([0, 1, 127, 128, 255, rng.integers(256)])
+        path.write_bytes(content[: len(content) if rng.random() < 0.7 else rng.integers(300)])
+        try:
+            width, height = image_size(path)
+            image, alpha = read_image_with_alpha(path)
+            assert image.dtype == np.uint8 and image.shape == (height, width, 3)
+            assert alpha is None or alpha.shape == (height, width)
+        except UserError as error:
+            refused += 1
+            assert "a.picture" in str(error)
+    assert 0 < refused < 150

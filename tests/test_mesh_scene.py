@@ -3,6 +3,7 @@
 import importlib.util
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from common.data import mesh_scene
 from common.data.mesh_files import Part, read_parts
 from common.data.mesh_rendering import KEY_TOWARDS, cameras_all_around, lit_scene, photograph
 from common.data.mesh_scene import (
+    ABOVE_GROUND,
     RADIUS,
     SceneSettings,
     find_mesh,
@@ -24,14 +26,15 @@ from common.data.mesh_scene import (
     read_textured,
     render_scene,
 )
-from common.data.scene import read_scene, read_scene_truth
+from common.data.textured_ground import COVER, PIXELS, SIDE, dead_leaves, textured_ground
 from common.errors import UserError
+from common.scenes.scene import read_scene, read_scene_truth
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "render_dataset.py"
 SPOT = Path(__file__).parents[2] / "shared" / "data" / "spot"
 CENTRE, SIZE = np.array([10.0, -4.0, 2.0]), 3.0  # of the ball, in its file
 QUICK = SceneSettings(
-    views=4, size=24, samples=2, seed=0, up="y", distance=3.0, focal=3.1, gloss=0.5
+    views=4, size=24, samples=2, seed=0, up="y", distance=3.0, focal=3.1, gloss=0.5, ground=False
 )
 
 needs_renderers = pytest.mark.skipif(
@@ -93,6 +96,84 @@ def test_neighbours_on_the_sphere_have_unrelated_numbers():
     heights = cameras_all_around(60, 50, 3.0, 3.1, np.random.default_rng(0)).centre[:, 1]
     # In the lattice's own order this is -1, and every eighth view lies on one strip.
     assert abs(np.corrcoef(np.arange(60), heights)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("views", [10, 60])
+def test_cameras_of_a_zone_are_spread_evenly_within_it(views):
+    cameras = cameras_all_around(views, 50, 3.0, 3.1, np.random.default_rng(0), ABOVE_GROUND)
+    towards = cameras.centre.double() / 3
+    low, high = np.sin(np.radians(ABOVE_GROUND))
+    # A zone's area grows with the sine of the elevation.
+    share = (towards[:, 1].sort().values - low) / (high - low)
+    np.testing.assert_allclose(share, (np.arange(views) + 0.5) / views, atol=1e-6)
+    cosine = (towards @ towards.T).clamp(-1, 1) - 2 * torch.eye(views)
+    nearest = torch.arccos(cosine.max(dim=1).values)
+    ideal = np.sqrt(8 * np.pi / np.sqrt(3) / views * (high - low) / 2)  # as for a whole sphere
+    assert nearest.min() > 0.5 * ideal and nearest.max() < 1.3 * ideal
+
+
+# Ground
+
+
+def test_the_ground_is_level_and_its_picture_covers_it_once():
+    ground = textured_ground(-0.7, 0)
+    assert (ground.corners[..., 1] == -0.7).all()
+    edges = np.diff(ground.corners, axis=1)
+    normal = np.cross(edges[:, 0], edges[:, 1]) / 2
+    np.testing.assert_allclose(normal, [[0, SIDE**2 / 2, 0]] * 2)
+    # East is to the right in the picture and north at its top.
+    east_north = ground.corners[..., [0, 2]] * [1, -1]
+    np.testing.assert_allclose(ground.uv, east_north / SIDE + 0.5)
+    assert ground.texture.shape == (PIXELS, PIXELS, 3)
+
+
+def test_dead_leaves_have_detail_at_every_scale_and_never_repeat():
+    grey = dead_leaves(1024, np.random.default_rng(0)).mean(axis=2)
+    np.testing.assert_array_equal(grey, dead_leaves(1024, np.random.default_rng(0)).mean(axis=2))
+    assert not np.array_equal(grey, dead_leaves(1024, np.random.default_rng(1)).mean(axis=2))
+    spread = []
+    for side in (4, 16, 64):
+        blocks = grey.reshape(1024 // side, side, -1, side).mean(axis=(1, 3))
+        spread.append(np.abs(np.diff(blocks, axis=0)).mean())
+    # Neighbouring blocks of every size differ by much more than noise.
+    assert min(spread) > 10
+    power = np.abs(np.fft.rfft2(grey - grey.mean())) ** 2
+    likeness = np.fft.irfft2(power)
+    likeness /= likeness[0, 0]
+    rows, columns = np.indices(likeness.shape)
+    far = np.hypot(np.minimum(rows, 1024 - rows), np.minimum(columns, 1024 - columns)) > 300
+    assert likeness[far].max() < 0.3  # a repeated tile would have 1
+    bare = (dead_leaves(1024, np.random.default_rng(2)) == [85, 127, 107]).all(axis=2).mean()
+    assert bare < 2 * np.exp(-COVER)
+
+
+@needs_renderers
+@pytest.mark.usefixtures("few_points")
+def test_on_the_ground_masks_are_of_the_object_and_pictures_of_both(tmp_path, ball):
+    settings = replace(QUICK, size=48, focal=2.0, samples=4)
+    for name, ground in (("plain", False), ("ground", True)):
+        list(render_scene(ball, None, tmp_path / name, replace(settings, ground=ground)))
+    views, _ = read_scene(tmp_path / "ground", frame="sphere")
+    height = views.cameras.centre[:, 1] / 3
+    low, high = np.sin(np.radians(ABOVE_GROUND))
+    assert (height > low).all() and (height < high).all()
+    share = views.masks.float().mean()
+    # The same disc as without ground: pi (tan(asin(0.3)) * 2 / 2)^2 of the picture's square / 4.
+    plain, _ = read_scene(tmp_path / "plain", frame="sphere")
+    assert abs(share / plain.masks.float().mean() - 1) < 0.03
+    view = torch.arange(4).repeat_interleave(48 * 48)
+    rays = views.cameras.rays(view, pixel_grid(48, 48).repeat(4, 1))
+    down = rays.at((-RADIUS - rays.origin[:, 1]) / rays.direction[:, 1])
+    on_ground = (rays.direction[:, 1] < 0) & (down.abs().amax(dim=1) < 0.9 * SIDE / 2)
+    beside = ~views.masks.flatten() & on_ground
+    sky = rays.direction[:, 1] > 0.1
+    colours = views.images.flatten(0, 2).float()
+    away = torch.linalg.cross(rays.origin, rays.direction).norm(dim=-1) > 1.1 * RADIUS
+    assert (colours[sky & away] == 255).all()
+    seen = colours[beside & away]
+    assert (seen.mean(dim=1) < 240).float().mean() > 0.99
+    assert seen[:, 1].mean() > 1.2 * seen[:, 0].mean()  # greenish
+    assert seen.std(dim=0).min() > 15  # with a texture
 
 
 # Light
@@ -288,6 +369,8 @@ def test_the_command_renders_once_and_keeps_what_is_there(tmp_path, monkeypatch,
     assert (out / "cameras.npz").stat().st_mtime_ns == stamp
     assert run(monkeypatch, mesh, out, *SMALL, "--gloss", 0) == 2
     assert "other settings: gloss 0.5 (now 0.0)" in capsys.readouterr().err
+    assert run(monkeypatch, mesh, out, *SMALL, "--ground") == 2
+    assert "focal 3.1 (now 2.8), ground False (now True)" in capsys.readouterr().err
     assert run(monkeypatch, mesh, mesh.parent, *SMALL) == 2
     assert "was not made by this command" in capsys.readouterr().err
 
@@ -313,6 +396,7 @@ def test_broken_meshes_and_invisible_ones_are_refused(tmp_path, monkeypatch, cap
         (["--holdout-every", "4"], "--holdout-every: is for a collection"),
         (["--elevation", "0", "10"], "--elevation: is for a collection"),
         (["--views", "0"], "--views: expected at least 1"),
+        (["--ground", "--views", "0"], "--views: expected at least 1"),
         (["--gloss", "-1"], "--gloss: expected 0 to 1"),
     ],
 )

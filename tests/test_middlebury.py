@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.scene import read_scene, scene_kind
 from common.errors import UserError
+from common.scenes.scene import read_scene, scene_kind
 from tests.make_collection import camera_from_object, paint, sphere_depth
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "middlebury_templeSparseRing_320x240"
@@ -118,9 +118,9 @@ def swap_word(index, word):
         (edit_line(3, swap_word(5, "nan")), "ball0003.png: 21 numbers", "finite"),
         (edit_line(3, swap_word(10, "3.0")), "ball0003.png: numbers 10 to 18", "not a rotation"),
         (lambda scene: (scene / "ball0002.png").unlink(), "ball0002.png", "check the path"),
-        (lambda scene: (scene / "mask" / "03.png").unlink(), "mask: 6", "add or remove"),
+        (lambda scene: (scene / "mask" / "03.png").unlink(), "6 masks for 7", "every image needs"),
         (lambda scene: (scene / "mask").rename(scene / "m"), "ball0001.png: no alpha",
-         "one picture per view there"),
+         "one picture per view into a folder `mask`"),
         (lambda scene: (scene / "other_par.txt").write_text(""), "ball_par.txt, other_par.txt",
          "remove the others"),
     ],

@@ -484,6 +484,7 @@ def test_no_object_at_all_is_an_error(tmp_path, monkeypatch, capsys):
         (["{tmp}/set", "{tmp}/set", "{tmp}/out", "--category", "x"], "one MESH_DIR"),
         (["{tmp}/set", "{tmp}/out", "--gloss", "2"], "--gloss: expected 0 to 1"),
         (["{tmp}/set", "{tmp}/out", "--texture", "a.png"], "--texture: is for a scene"),
+        (["{tmp}/set", "{tmp}/out", "--ground"], "--ground: is for a scene"),
     ],
 )
 def test_bad_arguments_are_one_sentence(tmp_path, monkeypatch, capsys, arguments, message):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.cameras import Cameras, look_at
-from common.data import scene_writer
-from common.data.scene import read_scene
-from common.data.scene_writer import SceneRecord, scene_matrices, write_scene
+from common.scenes import scene_writer
+from common.scenes.scene import read_scene
+from common.scenes.scene_writer import SceneRecord, scene_matrices, write_scene
 
 HEIGHT, WIDTH = 12, 16
 
@@ -41,7 +41,7 @@ def record(world_from_object: np.ndarray) -> SceneRecord:
     masks[:, 3:9, 4:11] = rng.random((5, 6, 7)) < 0.8
     return SceneRecord(
         images=rng.integers(0, 256, (5, HEIGHT, WIDTH, 3), dtype=np.uint8),
-        masks=masks,
+        coverage=masks.astype(np.uint8) * 255,
         cameras=some_cameras(),
         world_from_object=world_from_object,
         surface_points=rng.normal(size=(30, 3)),
@@ -77,7 +77,7 @@ def test_a_scene_is_read_back_as_it_was_written(tmp_path, scale, turn, shift):
     views, names = read_scene(tmp_path / "scene", frame="sphere")
     assert names == [f"{view:03d}.png" for view in range(5)]
     assert np.array_equal(views.images.numpy(), written.images)
-    assert np.array_equal(views.masks.numpy(), written.masks)
+    assert np.array_equal(views.masks.numpy(), written.coverage > 0)
     # Files hold float64; what comes back is rounded to float32 once.
     close = dict(rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(views.cameras.intrinsics, written.cameras.intrinsics, **close)
@@ -115,7 +115,10 @@ def test_an_older_scene_is_replaced_as_a_whole(tmp_path):
     write_scene(
         folder,
         replace(
-            whole, images=whole.images[:3], masks=whole.masks[:3], cameras=whole.cameras[slice(3)]
+            whole,
+            images=whole.images[:3],
+            coverage=whole.coverage[:3],
+            cameras=whole.cameras[slice(3)],
         ),
     )
     assert len(read_scene(folder, frame="sphere")[0]) == 3

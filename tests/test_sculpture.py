@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from common.cameras import Rays, pixel_grid
-from common.data.scene import read_scene
-from common.data.scene_writer import SceneRecord
 from common.data.sculpture import make, make_sculpture
 from common.data.sculpture.form import (
     RADIUS,
@@ -27,6 +25,8 @@ from common.data.shapes import box, capsule, sphere
 from common.data.sphere_tracer import StepGrid, step_grid, surface_normals, trace
 from common.errors import UserError
 from common.meshes.extract import extract_mesh
+from common.scenes.scene import read_scene
+from common.scenes.scene_writer import SceneRecord
 
 SMALL = Origin(seed=0, views=3, size=40, surface_points=3000)
 NUMBERS = dict(views=2, size=24, surface_points=200, workers=1)
@@ -186,7 +186,7 @@ def test_masks_are_where_half_the_samples_hit(form, made):
     # enter that deep nor stay clear are left open.
     surely = (nearest < 0).view(-1, 4).sum(dim=1)
     possibly = (nearest < 0.0023).view(-1, 4).sum(dim=1)
-    mask = torch.from_numpy(made.masks[view]).view(-1)
+    mask = torch.from_numpy(made.coverage[view] > 127).view(-1)
     assert mask[surely >= 2].all() and not mask[possibly < 2].any()
     assert ((surely < 2) & (possibly >= 2)).float().mean() < 0.01
 
@@ -196,13 +196,13 @@ def test_background_is_white_and_outlines_are_mixed_with_it(form, grid, made):
     pixel = (pixel[:, None] + (pixel_grid(2, 2) / 2 - 0.25)).view(-1, 2)
     rays = made.cameras.rays(torch.zeros(len(pixel), dtype=torch.long), pixel)
     hits = trace(form.distance, grid, rays).isfinite().view(SMALL.size, SMALL.size, 4).sum(dim=-1)
-    image, mask = made.images[0], made.masks[0]
-    assert np.array_equal(mask, hits.numpy() >= 2)
+    image, coverage = made.images[0], made.coverage[0]
+    assert np.array_equal(coverage, np.round(hits.numpy() * 255 / 4))
     assert (image[hits.numpy() == 0] == 255).all()
     # A pixel with three of four samples white is at least that bright.
     assert (image[hits.numpy() == 1] >= 191).all() and (image[hits.numpy() == 3] >= 63).all()
     assert image[hits.numpy() == 1].mean() > image[hits.numpy() == 3].mean()
-    assert 0.1 < mask.mean() < 0.6
+    assert 0.1 < (coverage > 127).mean() < 0.6
 
 
 def test_colours_depend_on_the_viewer_where_the_lamp_is_mirrored(form, grid):
@@ -252,7 +252,7 @@ def test_cameras_are_spread_and_see_the_whole_sculpture(made):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(made):
     again, other = make_record(SMALL), make_record(Origin(1, 1, SMALL.size, 3000))
-    for name in ("images", "masks", "surface_points", "surface_normals"):
+    for name in ("images", "coverage", "surface_points", "surface_normals"):
         assert getattr(made, name).tobytes() == getattr(again, name).tobytes()
     assert made.images[0].tobytes() != other.images[0].tobytes()
     assert made.surface_points.tobytes() != other.surface_points.tobytes()
@@ -265,7 +265,7 @@ def test_a_scene_is_made_once_and_is_the_same_by_any_number_of_workers(tmp_path)
     alone = make_record(Origin(3, 2, 24, 200), workers=1)
     views, _ = read_scene(root, frame="sphere")
     assert np.array_equal(views.images.numpy(), alone.images)
-    assert np.array_equal(views.masks.numpy(), alone.masks)
+    assert np.array_equal(views.coverage.numpy(), alone.coverage)
     torch.testing.assert_close(
         views.cameras.object_from_camera, alone.cameras.object_from_camera, atol=1e-5, rtol=1e-5
     )

@@ -132,7 +132,7 @@ def cameras_from_projections(
                 "estimate that camera again"
             ) from error
         where = f"{path}: view {view}"
-        _check_pinhole(where, k)
+        check_pinhole(where, k)
         if half_size is not None:
             _check_sees_object(where, projection, pose, (height, width), half_size)
         intrinsics.append(k)
@@ -150,12 +150,13 @@ def cameras_from_projections(
 _CUBE = np.stack(np.meshgrid(*[[-1, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def _check_pinhole(where: str, k: np.ndarray) -> None:
+def check_pinhole(where: str, k: np.ndarray) -> None:
+    """Refuse intrinsics that no lens has, naming ``where`` they were read."""
     # A pose that is not rigid ends up in K: real pixels are nearly square and nearly not skewed.
     if not 1 / 3 < k[0, 0] / k[1, 1] < 3 or abs(k[0, 1]) > 0.3 * k[0, 0]:
         raise UserError(
             f"{where}: no pinhole camera has focal lengths {k[0, 0]:.4g} and {k[1, 1]:.4g} px and "
-            f"skew {k[0, 1]:.4g}; check that the rotation in world_mat is one"
+            f"skew {k[0, 1]:.4g}; check that its rotation is one"
         )
 
 

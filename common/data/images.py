@@ -2,27 +2,50 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageOps
 
-from common.errors import UserError
+from common.errors import UserError, describe_os_error
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+_TO_CONVERT = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 _LARGEST = 8192 * 8192  # pixels; Pillow itself starts to complain a little above
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures of a flat folder (png, jpg, jpeg) by name; UserError where there are none."""
+    """The pictures of a flat folder (SUFFIXES) by name; UserError where there are none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check the path to the images")
-    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
-    if not files:
-        raise UserError(f"{folder}: no images in this folder; put png, jpg or jpeg files there")
-    return sorted(files, key=lambda file: file.name)
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if images:
+        return images
+    other = next((file.name for file in files if file.suffix.lower() in _TO_CONVERT), None)
+    if other is not None:
+        raise UserError(f"{folder}: {other} is of a kind not read here; convert it to jpg or png")
+    raise UserError(f"{folder}: no images in this folder; put png, jpg or jpeg files there")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as stored, from its header: no pixel is decoded.
+
+    Raises UserError like read_image, where the header shows it.
+    """
+    with _header(Path(path)) as image:
+        return image.size
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether a picture can be transparent, from its header; UserError like image_size."""
+    with _header(Path(path)) as image:
+        return image.has_transparency_data
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -33,6 +56,15 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     return _on_white(_open(Path(path)))
 
 
+def read_upright(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """One picture as read_image gives it, turned upright by its EXIF tag, as phones rely on.
+
+    Only for pictures whose cameras are still to be found: known cameras are those of the stored
+    pixels. Raises UserError like read_image.
+    """
+    return _on_white(_upright(Path(path)))
+
+
 def read_image_with_alpha(
     path: Path,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"] | None]:
@@ -40,7 +72,7 @@ def read_image_with_alpha(
     image = _open(Path(path))
     if not image.has_transparency_data:
         return _on_white(image), None
-    return _on_white(image), np.array(image.convert("RGBA"))[..., 3]
+    return _on_white(image), np.array(_eight_bits(image).convert("RGBA"))[..., 3]
 
 
 def read_mask(path: Path, threshold: float = 0) -> Bool[np.ndarray, "H W"]:
@@ -59,6 +91,21 @@ def read_mask(path: Path, threshold: float = 0) -> Bool[np.ndarray, "H W"]:
     return first > threshold * (257 if first.dtype.itemsize > 1 else 1)
 
 
+def read_coverage(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """The first channel, on a scale to 255: the share of each pixel that the object covers.
+
+    Raises UserError like read_image.
+    """
+    image = _open(Path(path))
+    if image.mode == "P":
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    first = pixels if pixels.ndim == 2 else pixels[..., 0]
+    if first.dtype == bool:
+        return first.astype(np.uint8) * 255
+    return (first.astype(np.uint32) >> 8).astype(np.uint8) if first.dtype.itemsize > 1 else first
+
+
 def read_input_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """A picture as a network takes it: padded with white to a centred square, then resized.
 
@@ -67,7 +114,7 @@ def read_input_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """
     if size < 1:
         raise UserError(f"input image size {size}: must be at least 1 pixel")
-    return fit_to_square(_on_white(ImageOps.exif_transpose(_open(Path(path)))), size)
+    return fit_to_square(_on_white(_upright(Path(path))), size)
 
 
 def fit_to_square(
@@ -103,36 +150,73 @@ def nearest_rows(old: int, new: int) -> Int[np.ndarray, "new"]:
 
 
 def _open(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path, formats=("PNG", "JPEG"))
-        if image.width * image.height > _LARGEST:
-            raise UserError(
-                f"{path}: {image.width} x {image.height} pixels is too large "
-                f"(at most {_LARGEST // 10**6} megapixels); shrink it"
-            )
+    with _header(path) as image:
         image.load()
         return image
+
+
+@contextmanager
+def _header(path: Path) -> Iterator[Image.Image]:
+    """The picture before any of its pixels is decoded; what is wrong with it becomes UserError."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: a folder or device; remove it, and copy or make the image again")
+    try:
+        with path.open("rb") as file:
+            image = Image.open(file, formats=_FORMATS)
+            _check_header(path, image)
+            yield image
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image; check the path") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: the image is too large; shrink it ({error})") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(
-            f"{path}: not a PNG or JPEG image, whatever its name says; convert or replace it"
+            f"{path}: not a {', '.join(_FORMATS)} image, whatever its name says; "
+            "convert or replace it"
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # the system's own words
+            raise UserError(describe_os_error(error)) from error
         # Pillow's decoders raise any of these on damaged data.
         raise UserError(
             f"{path}: the image is damaged or cut short ({error}); copy or make it again"
         ) from error
 
 
+def _check_header(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > _LARGEST:
+        raise UserError(
+            f"{path}: {image.width} x {image.height} pixels is too large "
+            f"(at most {_LARGEST // 10**6} megapixels); shrink it"
+        )
+    # PNG's 16 bits arrive as "I" from some versions of Pillow, on the same scale.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise UserError(
+            f"{path}: its pixels are 32-bit or signed numbers of unknown scale; "
+            "convert it to 8 or 16 bits"
+        )
+
+
+def _upright(path: Path) -> Image.Image:
+    with _header(path) as image:
+        return ImageOps.exif_transpose(image)
+
+
 def _on_white(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    if image.mode.startswith("I"):  # 16-bit grey
-        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+    image = _eight_bits(image)
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))
     rgba = np.asarray(image.convert("RGBA")).astype(np.uint32)
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled, where Pillow would clip it and forget its one transparent level."""
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image)
+    grey = Image.fromarray((levels.astype(np.uint32) >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(levels != image.info["transparency"]).convert("L"))
+    return grey

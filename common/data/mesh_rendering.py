@@ -75,15 +75,21 @@ def cameras_around(
 
 
 def cameras_all_around(
-    views: int, size: int, distance: float, focal: float, rng: np.random.Generator
+    views: int,
+    size: int,
+    distance: float,
+    focal: float,
+    rng: np.random.Generator,
+    elevation: tuple[float, float] = (-90.0, 90.0),
 ) -> Cameras:
-    """Cameras spread evenly over a sphere, below the object too, that look at the origin, y up.
+    """Cameras spread evenly over a sphere's zone, by default all of it, looking at the origin.
 
     They are the points of a Fibonacci lattice in random order: in its own, every eighth view, say,
-    lies on one strip. ``focal`` as in cameras_around.
+    lies on one strip. y is up; ``elevation`` is in degrees; ``focal`` as in cameras_around.
     """
+    low, high = np.sin(np.radians(elevation))
     index = rng.permutation(views)
-    height = 1 - (2 * index + 1) / views
+    height = high - (high - low) * (2 * index + 1) / (2 * views)
     azimuth = np.pi * (1 + 5**0.5) * index + 2 * np.pi * rng.random()
     return _looking_at_origin(azimuth, height, size, distance, focal)
 
@@ -98,18 +104,22 @@ def render_images(
     )
 
 
-def lit_scene(parts: list[Part], gloss: float, light: Literal["sun", "soft"]) -> Any:
-    """The parts under a light, ready for photograph.
+def lit_scene(
+    parts: list[Part], gloss: float, light: Literal["sun", "soft"], ground: Part | None = None
+) -> Any:
+    """The parts under a light, on a diffuse ground if any, ready for photograph.
 
     ``gloss`` from 0 (diffuse) to 1 is how strongly surfaces mirror the light; plastic has 0.5.
     """
     mi = load_mitsuba()
+    floor = {} if ground is None else {"ground": _mesh(ground, gloss=0.0)}
     return mi.load_dict(
         {
             "type": "scene",
             "integrator": {"type": "path", "max_depth": MAX_DEPTH, "hide_emitters": True},
             **(_sunlight() if light == "sun" else _soft_light()),
             **{f"part_{index}": _mesh(part, gloss) for index, part in enumerate(parts)},
+            **floor,
         }
     )
 

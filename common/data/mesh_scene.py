@@ -1,7 +1,8 @@
 """A multi-view scene folder from one mesh file: pictures, masks, cameras and the true surface.
 
 All that photographs leave unknown is known exactly here, so reconstructions can be measured: by
-distance to the surface, by normals, by camera poses.
+distance to the surface, by normals, by camera poses. On a textured ground, the pictures alone tell
+structure from motion where they were taken from, as one's own photographs do.
 
 While it is made, its pictures lie in `<out>.unfinished`, from where an interrupted command goes on;
 a folder `<out>` that exists is complete.
@@ -25,11 +26,14 @@ from common.data.mesh_files import Part, find_objects, normalise, read_parts
 from common.data.mesh_rendering import cameras_all_around, lit_scene, load_mitsuba, photograph
 from common.data.mesh_truth import Solid, depth_maps, load_embree, solid, visible_surface
 from common.data.origin import ORIGIN, open_origin
-from common.data.scene_writer import SceneRecord, write_scene_files
+from common.data.textured_ground import textured_ground
 from common.errors import UserError, naming
+from common.scenes.scene_writer import SceneRecord, write_scene_files
 
 SURFACE_POINTS = 100_000
 RADIUS = 0.9  # of the object's ball; a reconstruction starts from, and is bounded by, the unit one
+ALL_AROUND = (-90.0, 90.0)  # elevations of cameras, degrees
+ABOVE_GROUND = (15.0, 65.0)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class SceneSettings:
     distance: float  # of the cameras from the origin, object units
     focal: float  # 1 where a pixel at the image's edge is seen at 45 degrees
     gloss: float  # 0 to 1
+    ground: bool  # whether the object stands on one, seen from above only
 
 
 def find_mesh(path: Path) -> Path:
@@ -124,12 +129,19 @@ def render_scene(
     shape = solid(np.concatenate([part.corners for part in parts]))
     rng = np.random.default_rng(settings.seed)
     cameras = cameras_all_around(
-        settings.views, settings.size, settings.distance, settings.focal, rng
+        settings.views,
+        settings.size,
+        settings.distance,
+        settings.focal,
+        rng,
+        ABOVE_GROUND if settings.ground else ALL_AROUND,
     )
     with naming(mesh):
         masks = _masks(shape, cameras)
         points, normals = visible_surface(shape, SURFACE_POINTS, rng)
-    scene = lit_scene(parts, settings.gloss, "soft")
+    lowest = float(shape.triangles[..., 1].min())
+    ground = textured_ground(lowest, settings.seed) if settings.ground else None
+    scene = lit_scene(parts, settings.gloss, "soft", ground)
     pictures = [work / f"{view}.png" for view in range(settings.views)]
     for view, picture in enumerate(pictures):
         if not picture.is_file():
@@ -140,7 +152,7 @@ def render_scene(
     rotation = linear / np.cbrt(np.linalg.det(linear))
     record = SceneRecord(
         images=np.stack([read_image(picture) for picture in pictures]),
-        masks=masks,
+        coverage=masks.astype(np.uint8) * 255,
         cameras=cameras,
         world_from_object=world_from_object,
         surface_points=(points @ linear.T + shift).astype(np.float32),

@@ -22,6 +22,7 @@ _DAMAGE = (
     EOFError,
     OSError,
     MemoryError,
+    RuntimeError,  # an encrypted member
 )
 
 

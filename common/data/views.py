@@ -33,6 +33,7 @@ class Views:
     hull_depth: Float[Tensor, "V H W"] | None  # first point of each ray inside the visual hull
     sparse: SparseDepth | None
     world_from_object: Float[Tensor, "4 4"]
+    coverage: UInt8[Tensor, "V H W"] | None = None  # of 255, how much of each pixel is object
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,6 +51,7 @@ class Views:
             depth=None if self.depth is None else self.depth[views],
             hull_depth=None if self.hull_depth is None else self.hull_depth[views],
             sparse=sparse,
+            coverage=None if self.coverage is None else self.coverage[views],
         )
 
     def resized(self, shorter_side: int) -> "Views":
@@ -66,6 +68,11 @@ class Views:
         rows, columns = nearest_rows(height, size[0]), nearest_rows(width, size[1])
         images = [torch.from_numpy(resize_image(image.numpy(), *size)) for image in self.images]
         masks = [torch.from_numpy(resize_mask(mask.numpy(), *size)) for mask in self.masks]
+        coverage = self.coverage
+        if coverage is not None:
+            grey = coverage[..., None].expand(*coverage.shape, 3)
+            sampled = [torch.from_numpy(resize_image(one.numpy(), *size)) for one in grey]
+            coverage = torch.stack(sampled)[..., 0]
         return replace(
             self,
             images=torch.stack(images),
@@ -73,4 +80,5 @@ class Views:
             cameras=self.cameras.resized(*size),
             depth=None if self.depth is None else self.depth[:, rows][:, :, columns],
             hull_depth=None if self.hull_depth is None else self.hull_depth[:, rows][:, :, columns],
+            coverage=coverage,
         )

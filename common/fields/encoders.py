@@ -30,8 +30,9 @@ class SimpleConvolutional(nn.Module):
         """Codes of RGB images in [0, 1]."""
         net = image
         for i in range(5):
-            net = torch.relu(getattr(self, f"conv{i}")(net))
-        return self.fc_out(net.mean(dim=(2, 3)))
+            net = getattr(self, f"conv{i}")(torch.relu(net) if i else net)
+        # The mean is rectified, not what it is taken of: as in the authors' network.
+        return self.fc_out(torch.relu(net.mean(dim=(2, 3))))
 
 
 class BasicBlock(nn.Module):

@@ -19,7 +19,7 @@ INITIAL_SPREAD = 1e-4
 
 
 class _Rows(torch.autograd.Function):
-    """table[index]; index_add_ makes the backward pass ten times cheaper than indexing's own."""
+    """table[index], with a backward pass ten times cheaper than indexing's own."""
 
     @staticmethod
     def forward(ctx, table: Tensor, index: Tensor) -> Tensor:
@@ -32,7 +32,8 @@ class _Rows(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         total = gradient.new_zeros(ctx.rows, gradient.shape[1])
-        return total.index_add_(0, index, gradient), None
+        # On the CPU this is several times faster than index_add_, and more so with 64-bit indices.
+        return total.scatter_add_(0, index.long()[:, None].expand_as(gradient), gradient), None
 
 
 class HashGrid(nn.Module):

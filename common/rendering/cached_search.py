@@ -19,14 +19,26 @@ from common.rendering.intervals import Intervals
 from common.rendering.march import RayLevel, Refinement, march
 from common.rendering.sphere_tracing import TracedRays
 
-ROOT_TOLERANCE = 5e-5  # IDR's: a surface is where |f| is less
-ROOT_STEPS = 5
 # A dip of the cached values to less than this share of a cell is looked at by the network.
 DIP = 0.6
 FALLBACK_SAMPLES = 64
 # Coarse cells a surface might be in, by the largest slope that a field is expected to have.
 BAND = 1.5
 COARSER = 4
+
+
+@dataclass(frozen=True)
+class Care:
+    """How far a search goes to be right about every ray."""
+
+    tolerance: float = 5e-5  # a surface is where |f| is less; this is IDR's
+    root_steps: int = 5
+    fallback: bool = True  # march densely where grid and network disagree, or else call it a miss
+
+
+# A twentieth of a pixel where the object's radius fills a hundred: a step moves the surface by
+# more. A ray that is missed now and then is asked again at another step.
+QUICK = Care(tolerance=5e-4, root_steps=4, fallback=False)
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ def search_cached(
     intervals: Intervals,
     samples: int,
     object_mask: Bool[Tensor, "R"] | None = None,
+    care: Care = Care(),
 ) -> TracedRays:
     """First entries into the surface, and the points of least cached level on every ray.
 
@@ -107,24 +120,28 @@ def search_cached(
     dip = _deepest_dip(looks, entry, DIP * cache.cell)
     row = (dip >= 0).nonzero()[:, 0]
     ray, bottom = looks.ray[row], looks.refined_depth(dip, row)
-    inside = level(_at(rays, ray, bottom), ray) <= 0
-    unsure = torch.zeros_like(starts_inside)
-    unsure[ray[inside]] = True
+    value = level(_at(rays, ray, bottom), ray)
+    inside = value <= 0
     # A march that ends in a dip cannot step over it, however thin it is.
     far = intervals.far.clone()
     far[ray[inside]] = bottom[inside]
-    unsure |= starts_inside
+    entered, at = row[inside], dip[row[inside]]
+    looks.value[entered, at], looks.depth[entered, at] = value[inside], bottom[inside]
+    entry[entered] = at - 1
     evaluations = len(row)
 
-    row = ((entry >= 0) & ~unsure[looks.ray]).nonzero()[:, 0]
+    row = ((entry >= 0) & ~starts_inside[looks.ray]).nonzero()[:, 0]
     ray = looks.ray[row]
-    root, good, spent = _pull_to_root(level, rays, looks, row, entry[row])
+    root, good, spent = _pull_to_root(level, rays, looks, row, entry[row], care)
     evaluations += spent
     found = torch.zeros_like(starts_inside)
     found[ray[good]] = True
+    unsure = starts_inside.clone()
     unsure[ray[~good]] = True
     depth = least_depth.clone()
     depth[ray[good]] = root[good]
+    if not care.fallback:
+        return TracedRays(depth, least_depth, found, starts_inside, evaluations)
 
     again = unsure.nonzero()[:, 0]
     if len(again):
@@ -206,6 +223,7 @@ def _pull_to_root(
     looks: _Looks,
     row: Int[Tensor, "M"],
     entry: Int[Tensor, "M"],
+    care: Care,
 ) -> tuple[Float[Tensor, "M"], Bool[Tensor, "M"], int]:
     """Secant steps of the network from the cached crossings; roots, which are good, and the cost.
 
@@ -221,13 +239,13 @@ def _pull_to_root(
     active = torch.arange(len(row), device=row.device)
     last_depth = last_value = None
     evaluations = 0
-    for _ in range(ROOT_STEPS):
+    for _ in range(care.root_steps):
         value = level(_at(rays, ray[active], depth[active]), ray[active])
         evaluations += len(active)
         if last_depth is not None and last_value is not None:
             moved = depth[active] - last_depth
             slope[active] = torch.where(moved.abs() > 1e-9, (value - last_value) / moved, -1.0)
-        good[active] = (value.abs() <= ROOT_TOLERANCE) & (slope[active] < 0)
+        good[active] = (value.abs() <= care.tolerance) & (slope[active] < 0)
         going = ~good[active] & (slope[active] < 0)
         last_depth, last_value = depth[active][going], value[going]
         active = active[going]

@@ -4,30 +4,30 @@ A step's randomness is a function of (seed, step) alone: batches, samples and sc
 state, and a resumed run continues exactly where an uninterrupted one would be.
 """
 
-import signal
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from common.config import TrainingConfig
-from common.errors import Stopped, UserError
+from common.errors import Diverged, Stopped
+from common.training.batches import batches
+from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log
-from common.training.processes import Process, any_process
-from common.training.run_folder import (
-    RunFolder,
-    load_checkpoint,
-    load_model_state,
-    save_checkpoint,
-)
+from common.training.optimiser import make_optimiser
+from common.training.processes import Process, any_process, wait_for_all
+from common.training.readings import Reading, read
+from common.training.run_folder import RunFolder
 from common.training.schedule import learning_rate
+from common.training.state import Progress, State, forget_after, keep
+from common.training.stopping import StopRequest
 from common.training.terms import weighted_total
 
 
@@ -38,7 +38,7 @@ class StepResult:
     terms: dict[str, Tensor]
     rays: int
     evaluations: int
-    notes: dict[str, Tensor]  # further numbers worth a curve
+    notes: dict[str, Tensor]  # further numbers worth a curve; divergence.SURFACE_SHARE is watched
 
 
 @runtime_checkable
@@ -83,43 +83,6 @@ class Task(Protocol):
         ...
 
 
-@dataclass
-class Progress:
-    """Where a run is: steps done, seconds of training, best validation so far."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-
-
-class StopRequest:
-    """Turns SIGINT and SIGTERM, or the end of ``seconds``, into a polite stop after a step."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.reason: str | None = None
-        self._deadline = None if seconds is None else time.monotonic() + seconds
-
-    def __enter__(self) -> "StopRequest":
-        signals = (signal.SIGINT, signal.SIGTERM)
-        self._previous = {number: signal.signal(number, self._note) for number in signals}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        if self.reason is not None:
-            raise KeyboardInterrupt  # asked twice: the person does not want to wait
-        self.reason = signal.Signals(number).name
-
-    def raised(self) -> bool:
-        """Whether to stop now."""
-        if self.reason is None and self._deadline and time.monotonic() > self._deadline:
-            self.reason = "--exit-after"
-        return self.reason is not None
-
-
 def train(
     task: Task,
     config: TrainingConfig,
@@ -129,106 +92,183 @@ def train(
 ) -> Progress:
     """Train to ``config.iterations``, from the run's last checkpoint if it has one.
 
-    Raises Stopped after saving where a signal or ``exit_after`` seconds ask for it, UserError
-    where the loss is no longer finite.
+    Raises Stopped after saving where a signal or ``exit_after`` seconds ask for it, Diverged where
+    going back to a good state with a lower rate does not help.
     """
-    groups = [{"params": parameters} for parameters, _ in task.rates]
-    optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-    progress = Progress()
-    if run.latest.exists():
-        progress = _resume(task.model, optimiser, run, process)
-    model = _distributed(task.model, process)
-    log = Log(run, progress.step) if process.leads else None
+    optimiser = make_optimiser(task.rates, config)
+    state = State(task.model, optimiser, Progress(), Watch())
+    resumes = run.latest.exists()
+    if resumes:
+        state.load(run.latest, process.device)
+    wait_for_all(process)
+    if process.leads:
+        if resumes:
+            print(f"resuming {run.path} at iteration {state.progress.step} (--fresh starts anew)")
+        forget_after(run, state.progress.step)
+    log = Log(run, state.progress.step) if process.leads else None
     try:
-        with StopRequest(exit_after) as stop, _bar(config, progress, process) as bar:
-            _steps(task, model, optimiser, config, run, process, progress, log, stop, bar)
+        with _bar(config, state.progress, process) as bar, StopRequest(exit_after) as stop:
+            _Training(task, config, run, process, state, log, bar).to_the_end(stop, resumes)
     finally:
         if log:
             log.close()
-    return progress
+    return state.progress
 
 
-def _steps(
-    task: Task,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    config: TrainingConfig,
-    run: RunFolder,
-    process: Process,
-    progress: Progress,
-    log: Log | None,
-    stop: StopRequest,
-    bar: tqdm,
-) -> None:
-    meter = _Meter()
-    for batch in _batches(task, range(progress.step, config.iterations)):
+class _Training:
+    """A training under way. ``log`` is there in the process that leads, alone."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: TrainingConfig,
+        run: RunFolder,
+        process: Process,
+        state: State,
+        log: Log | None,
+        bar: tqdm,
+    ) -> None:
+        self.task, self.config, self.run, self.process = task, config, run, process
+        self.state, self.log, self.bar = state, log, bar
+        self.model = _distributed(task.model, process)
+        self.meter = _Meter()
+
+    def to_the_end(self, stop: StopRequest, resumes: bool) -> None:
+        """All steps, however often the training must go back."""
+        if resumes:
+            self._keep_if_due()
+        else:
+            self._checkpoint()
+        while self.state.progress.step < self.config.iterations or self.state.watch.lost:
+            if self.state.watch.lost:
+                self._go_back()
+            self._steps(stop)
+        self._save_latest()
+
+    def _steps(self, stop: StopRequest) -> None:
+        """To the last step, or until the watch says that the weights are lost."""
+        progress = self.state.progress
+        due = range(progress.step, self.config.iterations)
+        for batch in batches(self.task.batches, due, self.task.workers):
+            self._step(batch)
+            if self.state.watch.lost:
+                return
+            self._milestones()
+            if any_process(stop.raised(), self.process):
+                self._save_latest()
+                raise Stopped(
+                    f"stopped by {stop.reason or 'another process'} after {progress.step} of "
+                    f"{self.config.iterations} iterations; the same command continues from there "
+                    f"({self.run.path})"
+                )
+
+    def _step(self, batch: Any) -> None:
+        """One update, unless something is wrong with it."""
         started = time.perf_counter()
-        rate = learning_rate(config, progress.step)
-        for group, (_, factor) in zip(optimiser.param_groups, task.rates, strict=True):
+        progress, optimiser, watch = self.state.progress, self.state.optimiser, self.state.watch
+        rate = learning_rate(self.config, progress.step) * watch.slower
+        for group, (_, factor) in zip(optimiser.param_groups, self.task.rates, strict=True):
             group["lr"] = rate * factor
-        model.train()
+        self.model.train()
         optimiser.zero_grad(set_to_none=True)
-        result = task.step(model, batch, progress.step)
-        loss = weighted_total(result.terms, task.weights)
+        result = self.task.step(self.model, batch, progress.step)
+        loss = weighted_total(result.terms, self.task.weights)
         loss.backward()
-        limit = float("inf") if config.clip_gradient is None else config.clip_gradient
-        norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-        logs_now = (progress.step + 1) % config.log_every == 0
-        # Every step: a checkpoint may follow any of them.
-        if not torch.isfinite(loss + norm):
-            raise _diverged(result.terms, progress.step, run)
-        optimiser.step()
+        limit = math.inf if self.config.clip_gradient is None else self.config.clip_gradient
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        reading = read(loss, norm, result.terms, result.notes, self.process)
         progress.step += 1
-        progress.seconds += time.perf_counter() - started
-        meter.add(result, time.perf_counter() - started)
-        if logs_now:
-            scalars = meter.scalars(result, loss, norm, rate)
-            if log:
-                log.scalars("train", scalars, progress.step, progress.seconds)
-            bar.set_postfix({"loss": f"{scalars['loss']:.4f}"}, refresh=False)
-        bar.update()
-        _milestones(task, optimiser, config, run, process, progress, log)
-        if any_process(stop.raised(), process):
-            if process.leads:
-                _save(run.latest, task.model, optimiser, progress)
-            raise Stopped(
-                f"stopped by {stop.reason or 'another process'} after {progress.step} of "
-                f"{config.iterations} iterations; the same command continues from there "
-                f"({run.path})"
+        wrong = watch.judge(reading, self.task.weights)
+        if wrong is None:
+            optimiser.step()
+        else:
+            self._say(f"step {progress.step} left out: {wrong}")
+            if not _finite_buffers(self.task.model):
+                watch.condemn()
+        if progress.step == self.config.iterations:
+            watch.end()
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        self.meter.add(result, seconds)
+        if progress.step % self.config.log_every == 0:
+            values = self.meter.scalars(reading, rate) | {"left_out": watch.left_out}
+            if self.log:
+                self.log.scalars("train", values, progress.step, progress.seconds)
+            self.bar.set_postfix({"loss": f"{reading.loss:.4f}"}, refresh=False)
+        self.bar.update()
+
+    def _milestones(self) -> None:
+        """What happens every so many steps: validation, pictures, checkpoints (rank 0 alone)."""
+        config, progress, task = self.config, self.state.progress, self.task
+        step, last = progress.step, progress.step == config.iterations
+        if self._is_good_to_keep():
+            self.state.watch.rollbacks_here = 0
+        if self.log is None:
+            return
+        if step % config.validate_every == 0 or last:
+            task.model.eval()
+            metrics = task.validate()
+            self.log.scalars("validation", metrics, step, progress.seconds)
+            summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            tqdm.write(f"step {step}: {summary}", file=sys.stdout)
+            score = metrics[config.select_by] * (-1 if config.select_by == "depth_error" else 1)
+            if not math.isnan(score) and (progress.best is None or score > progress.best):
+                progress.best = score
+                self.state.save(self.run.best)
+        if step % config.visualise_every == 0 or last:
+            task.model.eval()
+            task.show(self.log, step)
+        if step % config.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Save, and keep what is good to go back to."""
+        self._save_latest()
+        self._keep_if_due()
+
+    def _is_good_to_keep(self) -> bool:
+        """The same for interrupted runs, which save at other steps too."""
+        on_schedule = self.state.progress.step % self.config.checkpoint_every == 0
+        return on_schedule and self.state.watch.calm
+
+    def _keep_if_due(self) -> None:
+        if self.log and self._is_good_to_keep():
+            keep(self.run, self.state.progress.step)
+
+    def _save_latest(self) -> None:
+        if self.log:
+            self.log.flush()
+            self.state.save(self.run.latest)
+
+    def _go_back(self) -> None:
+        """To a kept checkpoint, each time without success to the one before, at a lower rate."""
+        watch, trouble = self.state.watch, self.state.watch.lost
+        step, seconds = self.state.progress.step, self.state.progress.seconds
+        kept = [number for number in self.run.kept_steps() if number <= step]
+        if despair := watch.despair(step) or (None if kept else "no checkpoint to go back to"):
+            raise Diverged(
+                f"{self.run.path}: training diverged at iteration {step}: {trouble}; "
+                f"{despair}. The last checkpoint is kept"
             )
-    if process.leads:
-        _save(run.latest, task.model, optimiser, progress)
+        target = kept[-1 - min(watch.rollbacks_here, len(kept) - 1)]
+        self.state.load(self.run.kept(target), self.process.device)
+        self.state.progress.seconds = seconds
+        self.state.watch = watch.gone_back(self.state.watch)
+        wait_for_all(self.process)
+        if self.log:
+            self.state.save(self.run.latest)
+            forget_after(self.run, target)
+            self.log.rewind(target)
+        self.bar.update(target - step)
+        self._say(
+            f"iteration {step}: {trouble}; back to iteration {target} with "
+            f"{self.state.watch.slower:g} of the learning rate "
+            f"(rollback {self.state.watch.rollbacks} of {MOST_ROLLBACKS})"
+        )
 
-
-def _milestones(
-    task: Task,
-    optimiser: torch.optim.Optimizer,
-    config: TrainingConfig,
-    run: RunFolder,
-    process: Process,
-    progress: Progress,
-    log: Log | None,
-) -> None:
-    """What happens every so many steps: validation, pictures, checkpoints (rank 0 alone)."""
-    if not process.leads or log is None:
-        return
-    step, last = progress.step, progress.step == config.iterations
-    if step % config.validate_every == 0 or last:
-        task.model.eval()
-        metrics = task.validate()
-        log.scalars("validation", metrics, step, progress.seconds)
-        summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        tqdm.write(f"step {step}: {summary}", file=sys.stdout)
-        score = metrics[config.select_by] * (-1 if config.select_by == "depth_error" else 1)
-        if progress.best is None or score > progress.best:
-            progress.best = score
-            _save(run.best, task.model, optimiser, progress)
-    if step % config.visualise_every == 0 or last:
-        task.model.eval()
-        task.show(log, step)
-    if step % config.checkpoint_every == 0:
-        log.flush()
-        _save(run.latest, task.model, optimiser, progress)
+    def _say(self, sentence: str) -> None:
+        if self.process.leads:
+            tqdm.write(sentence, file=sys.stderr)
 
 
 class _Meter:
@@ -243,12 +283,11 @@ class _Meter:
         self.evaluations += result.evaluations
         self.steps += 1
 
-    def scalars(
-        self, result: StepResult, loss: Tensor, norm: Tensor, rate: float
-    ) -> dict[str, float]:
-        values = {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
-        values |= {f"loss_{name}": float(term.detach()) for name, term in result.terms.items()}
-        values |= {name: float(note) for name, note in result.notes.items()}
+    def scalars(self, reading: Reading, rate: float) -> dict[str, float]:
+        values = {"loss": reading.loss, "gradient_norm": reading.gradient_norm}
+        values |= {"learning_rate": rate}
+        values |= {f"loss_{name}": term for name, term in reading.terms.items()}
+        values |= reading.notes
         values |= {
             "steps_per_second": self.steps / self.seconds,
             "rays_per_second": self.rays / self.seconds,
@@ -256,37 +295,6 @@ class _Meter:
         }
         self.__init__()  # type: ignore[misc]
         return values
-
-
-class _Reporting(Dataset):
-    """The same batches, with a UserError in place of a batch that could not be made.
-
-    A loading process would bury the message in the traceback that it sends along.
-    """
-
-    def __init__(self, batches: Dataset) -> None:
-        self._batches = batches
-
-    def __getitem__(self, step: int) -> Any:
-        try:
-            return self._batches[step]
-        except UserError as error:
-            return error
-
-
-def _batches(task: Task, steps: Sequence[int]) -> Iterator[Any]:
-    loader = DataLoader(
-        _Reporting(task.batches),
-        batch_size=None,
-        sampler=steps,
-        num_workers=task.workers,
-        persistent_workers=task.workers > 0,
-        multiprocessing_context="spawn" if task.workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
 
 
 def _bar(config: TrainingConfig, progress: Progress, process: Process) -> tqdm:
@@ -309,35 +317,5 @@ def _distributed(model: nn.Module, process: Process) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices)
 
 
-def _save(
-    path: Any, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": progress.step,
-        "seconds": progress.seconds,
-        "best": progress.best,
-    }
-    save_checkpoint(path, state)
-
-
-def _resume(
-    model: nn.Module, optimiser: torch.optim.Optimizer, run: RunFolder, process: Process
-) -> Progress:
-    state = load_checkpoint(run.latest, process.device)
-    load_model_state(model, state["model"], run.latest)
-    optimiser.load_state_dict(state["optimiser"])
-    progress = Progress(state["step"], state["seconds"], state["best"])
-    if process.leads:
-        print(f"resuming {run.path} at iteration {progress.step} (--fresh starts anew)")
-    return progress
-
-
-def _diverged(terms: dict[str, Tensor], step: int, run: RunFolder) -> UserError:
-    wrong = [name for name, term in terms.items() if not torch.isfinite(term)]
-    where = f"in {', '.join(wrong)}" if wrong else "in the gradient"
-    return UserError(
-        f"{run.path}: training diverged at iteration {step + 1}: a value {where} is not finite; "
-        "the last checkpoint is kept. Lower training.learning_rate or set training.clip_gradient"
-    )
+def _finite_buffers(model: nn.Module) -> bool:
+    return all(bool(torch.isfinite(buffer).all()) for buffer in model.buffers())

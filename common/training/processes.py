@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from common.errors import UserError
 
@@ -72,3 +73,11 @@ def any_process(flag: bool, process: Process) -> bool:
     raised = torch.tensor(float(flag), device=process.device)
     dist.all_reduce(raised, op=dist.ReduceOp.MAX)
     return bool(raised.item())
+
+
+def mean_over(values: Tensor, process: Process) -> Tensor:
+    """The mean of every process's values, the same for all: decisions on it agree."""
+    if process.count == 1:
+        return values
+    dist.all_reduce(values, op=dist.ReduceOp.SUM)
+    return values / process.count

@@ -1,5 +1,6 @@
 """The configuration that a run keeps: written when it starts, read back by every script."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from common.config import Section
 from common.errors import UserError
 from common.training.run_folder import (
     RunFolder,
+    give_second_name,
     load_checkpoint,
     load_model_state,
     write_yaml,
@@ -35,6 +37,7 @@ def prepare_run(
     if fresh and (aside := run.keep_aside()):
         print(f"the old run is kept as {aside}")
     if run.latest.exists():
+        _mend_latest(run)
         if run.config.exists() and not same_model(read_settings(run)):
             raise UserError(
                 f"{run.path}: holds a run with another model (its config.yaml differs in 'model'); "
@@ -62,5 +65,32 @@ def read_settings(run: RunFolder) -> dict[str, Any]:
 
 
 def checkpoint_of(run: RunFolder, which: str) -> Path:
-    """The checkpoint to load: the best where asked for and there, else the latest."""
-    return run.best if which == "best" and run.best.exists() else run.latest
+    """The checkpoint to load: the best where asked for and there, else the latest.
+
+    In place of a damaged latest one, the newest that was kept and is whole, and a printed sentence.
+    """
+    if which == "best" and run.best.exists():
+        return run.best
+    if run.latest.exists() and not _is_whole(run.latest):
+        # The state before the first step has learnt nothing, so it replaces none.
+        for step in reversed([step for step in run.kept_steps() if step]):
+            if _is_whole(run.kept(step)):
+                print(f"{run.latest}: damaged; {run.kept(step).name} is used instead")
+                return run.kept(step)
+    return run.latest
+
+
+def _mend_latest(run: RunFolder) -> None:
+    """Put the newest whole checkpoint in the place of a damaged latest one, which is kept aside."""
+    whole = checkpoint_of(run, "latest")
+    if whole != run.latest:
+        os.replace(run.latest, run.latest.with_name("latest.pt.damaged"))
+        give_second_name(whole, run.latest)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_checkpoint(path)
+    except UserError:
+        return False
+    return True

@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import re
+import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +37,16 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint with the best validation."""
         return self.path / "checkpoints" / "best.pt"
+
+    def kept(self, step: int) -> Path:
+        """A checkpoint that stays when later ones are written: to go back to."""
+        return self.path / "checkpoints" / f"step_{step}.pt"
+
+    def kept_steps(self) -> list[int]:
+        """Steps of the kept checkpoints, ascending."""
+        names = [path.name for path in (self.path / "checkpoints").glob("step_*.pt")]
+        found = [re.fullmatch(r"step_(\d+)\.pt", name) for name in names]
+        return sorted(int(match[1]) for match in found if match)
 
     @property
     def logs(self) -> Path:
@@ -95,6 +108,18 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def give_second_name(path: Path, other: Path) -> None:
+    """Let ``other`` be the same file, whatever it was, at no cost of disk space where possible."""
+    partial = other.with_name(other.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(path, partial)
+    except OSError:  # not every file system has links
+        shutil.copyfile(path, partial)
+    os.replace(partial, other)
+    partial.unlink(missing_ok=True)  # replacing one name of a file by another of it does nothing
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically."""
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
@@ -122,6 +147,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, write)
 
 
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError,
+    zipfile.BadZipFile, NotImplementedError,
+)  # fmt: skip
+
+
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint without running any code in it.
 
@@ -131,9 +162,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise UserError(f"{path}: no such checkpoint; train first, or name another run")
     with path.open("rb") as file:
         try:
+            _check_sums(file)
             state = torch.load(file, map_location=device, weights_only=True)
         # What is cut short makes the reader seek beyond the end, an OSError.
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as e:
+        except _UNREADABLE as e:
             raise UserError(
                 f"{path}: not a readable checkpoint (damaged, or of another program); "
                 "use another checkpoint, or train again with --fresh"
@@ -143,6 +175,20 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             f"{path}: not the checkpoint of a run; one made by scripts/train.py is needed"
         )
     return state
+
+
+def _check_sums(file: BinaryIO) -> None:
+    """PyTorch writes check sums but does not look at them: a flipped bit would pass for a weight.
+
+    Raises ValueError where one is wrong, or content is compressed (PyTorch's never is), which could
+    need more memory than the file's size.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("compressed")
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} is damaged")
+    file.seek(0)
 
 
 def load_model_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from common.cameras import Cameras
 from common.data.origin import is_made, write_origin
-from common.data.scene_writer import SceneRecord, write_scene_files
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sculpture.truth import surface_samples
 from common.data.sphere_tracer import StepGrid, step_grid
 from common.errors import UserError, naming
+from common.scenes.scene_writer import SceneRecord, write_scene_files
 
 VERSION = 1  # raise it whenever the same seed would give other files
 GRID_HALF = RADIUS + 0.02
@@ -31,7 +31,7 @@ WORLD_FROM_OBJECT = np.array(
     [[0.1, 0, 0, 0.25], [0, 0, -0.1, -0.4], [0, 0.1, 0, 0.8], [0, 0, 0, 1]]
 )
 
-Photograph = tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]
+Photograph = tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def make_record(origin: Origin, workers: int = 1) -> SceneRecord:
         points, normals = _surface(origin)
     else:
         photographs, (points, normals) = _in_parallel(origin, cameras, workers)
-    images, masks = (np.stack(stack) for stack in zip(*photographs, strict=True))
+    images, coverage = (np.stack(stack) for stack in zip(*photographs, strict=True))
     linear, shift = WORLD_FROM_OBJECT[:3, :3], WORLD_FROM_OBJECT[:3, 3]
     rotation = linear / np.cbrt(np.linalg.det(linear))
     return SceneRecord(
         images=images,
-        masks=masks,
+        coverage=coverage,
         cameras=cameras,
         world_from_object=WORLD_FROM_OBJECT,
         surface_points=(points.numpy() @ linear.T + shift).astype(np.float32),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from common.cameras import Cameras, Rays, look_at, pixel_grid
@@ -48,10 +48,10 @@ def cameras_around(rng: np.random.Generator, views: int, size: int) -> Cameras:
 
 def photograph(
     form: Sculpture, grid: StepGrid, camera: Cameras
-) -> tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
-    """What a single camera sees on white, and where half of a pixel's samples or more hit.
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """What a single camera sees on white, and how much of each pixel is object, of 255.
 
-    Colours are means over SUBPIXELS^2 samples a pixel.
+    Both are means over SUBPIXELS^2 samples a pixel.
     """
     height, width = camera.height, camera.width
     offsets = (pixel_grid(SUBPIXELS, SUBPIXELS) + 0.5) / SUBPIXELS - 0.5
@@ -65,8 +65,9 @@ def photograph(
     colour = torch.ones(len(pixel), 3)
     colour[hit] = shade(form, grid, seen.at(depth[hit]), seen.direction, number)
     mean = colour.view(height, width, len(offsets), 3).mean(dim=2)
-    mask = hit.view(height, width, len(offsets)).float().mean(dim=2) >= 0.5
-    return (mean * 255).round().to(torch.uint8).numpy(), mask.numpy()
+    coverage = hit.view(height, width, len(offsets)).float().mean(dim=2)
+    image, mask = ((part * 255).round().to(torch.uint8).numpy() for part in (mean, coverage))
+    return image, mask
 
 
 def shade(

@@ -1,0 +1,106 @@
+"""What a training holds and leaves behind does not grow with its length, or only as it must."""
+
+import gc
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import common.training.logs as logs
+from common.config import TrainingConfig
+from common.training.logs import Log
+from common.training.loop import train
+from common.training.processes import Process
+from common.training.run_folder import RunFolder
+from tests.make_task import SlopeTask
+
+ALONE = Process(0, 1, torch.device("cpu"))
+
+
+class Watched(SlopeTask):
+    """Notes what the process holds at some steps."""
+
+    def __init__(self, at: tuple[int, ...]) -> None:
+        super().__init__({"mask_iou": 0.5} for _ in iter(int, 1))
+        self.at = at
+        self.objects: list[int] = []
+        self.files: list[int] = []
+        self.threads: list[int] = []
+
+    def step(self, model, batch, step):
+        if step in self.at:
+            gc.collect()
+            self.objects.append(len(gc.get_objects()))
+            self.threads.append(threading.active_count())
+            if Path("/proc/self/fd").exists():
+                self.files.append(len(os.listdir("/proc/self/fd")))
+        return super().step(model, batch, step)
+
+
+def run_for(path: Path, iterations: int, task: SlopeTask, **changes) -> RunFolder:
+    settings = {"log_every": 1, "validate_every": 50, "checkpoint_every": 20} | changes
+    run = RunFolder(path)
+    train(task, TrainingConfig(iterations=iterations, **settings), run, ALONE)
+    return run
+
+
+def log_bytes(run: RunFolder) -> int:
+    return sum(file.stat().st_size for file in run.logs.iterdir())
+
+
+def test_memory_files_and_threads_are_flat(tmp_path) -> None:
+    task = Watched((110, 150, 310))
+    run = run_for(tmp_path, 311, task)
+    assert len(set(task.files)) <= 1 and len(set(task.threads)) == 1
+    # Were any object of a step kept, there would be 160 more of it.
+    assert abs(task.objects[2] - task.objects[1]) < 100
+    assert len(list((run.path / "checkpoints").iterdir())) == 4  # latest, best, two kept
+
+
+def test_the_logs_grow_by_the_record(tmp_path) -> None:
+    """A curve's point takes some 50 bytes, 9 of them a record."""
+    sizes = [
+        log_bytes(run_for(tmp_path / f"{n}", n, SlopeTask([{"mask_iou": 0.5}] * 9), log_every=10))
+        for n in (100, 200, 300)
+    ]
+    assert sizes[2] - sizes[1] == pytest.approx(sizes[1] - sizes[0], rel=0.1)
+    assert (sizes[1] - sizes[0]) / 10 < 9 * 80
+
+
+def test_pictures_end_where_the_logs_are_full(tmp_path, monkeypatch, capsys) -> None:
+    run = RunFolder(tmp_path)
+    log = Log(run, 0)
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    monkeypatch.setattr(logs, "MOST_BYTES", 30_000)
+    for step in range(1, 21):
+        log.image("noise", noise, step)
+        log.mesh("mesh", np.zeros((3, 3)), np.zeros((1, 3), int), None, step)
+        log.flush()
+    log.scalars("train", {"loss": 1.0}, 20, 1.0)
+    log.close()
+    # The last picture that was begun below the bound takes 12 kB.
+    assert 30_000 < log_bytes(run) < 45_000
+    assert capsys.readouterr().out.count("no more pictures and meshes") == 1
+
+
+def test_what_is_logged_can_be_read_by_tensorboard(tmp_path) -> None:
+    """Also after interruptions: no step twice, whatever was written beyond the checkpoint."""
+    run = RunFolder(tmp_path)
+    for start, end in ((0, 5), (0, 4), (2, 6)):  # killed before, and after, a checkpoint
+        log = Log(run, start)
+        for step in range(start + 1, end + 1):
+            log.scalars("train", {"loss": float(step + 10 * end)}, step, 1.0)
+        log.text("words", "said", end)
+        log.mesh("mesh", np.eye(3), np.array([[0, 1, 2]]), np.eye(3, dtype=np.uint8), end)
+        log.image("grey", np.full((4, 4, 3), 128, np.uint8), end)
+        log.close()
+    events = EventAccumulator(str(run.logs), size_guidance={"scalars": 0})
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert found == [(1, 41), (2, 42), (3, 63), (4, 64), (5, 65), (6, 66)]
+    assert [event.step for event in events.Images("grey")] == [6]
+    assert "mesh_VERTEX" in events.Tags()["tensors"]
