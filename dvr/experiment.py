@@ -7,7 +7,7 @@ import torch
 from common.config import validate
 from common.data.furniture import make_furniture
 from common.errors import UserError
-from common.scenes.first_look import first_look
+from common.scenes.checks.first_look import first_look
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings

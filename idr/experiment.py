@@ -9,7 +9,7 @@ import torch
 from common.cameras import Cameras
 from common.config import validate
 from common.data.sculpture import make_sculpture
-from common.scenes.first_look import first_look
+from common.scenes.checks.first_look import first_look
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings

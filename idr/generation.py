@@ -17,7 +17,7 @@ from common.meshes.bake import TextureSettings
 from common.meshes.extract import Corner, extract_mesh
 from common.meshes.files import save_mesh, save_textured
 from common.meshes.mesh import Mesh, area_vectors, largest_component, simplify_mesh, transform_mesh
-from common.scenes.camera_export import (
+from common.scenes.formats.camera_export import (
     capture_of,
     write_colmap_text,
     write_idr_cameras,

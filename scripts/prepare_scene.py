@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.command_line import positive
 from common.errors import UserError, run_command
-from common.scenes.corrections import CORRECTIONS, Correction
+from common.scenes.checks.corrections import CORRECTIONS, Correction
 from common.scenes.preparation import FRAMES, Preparation, prepare
 from common.scenes.sources import FORMATS
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from common.errors import UserError
-from common.scenes import colmap, colmap_binary, colmap_model, colmap_text
+from common.scenes.formats import colmap, colmap_binary, colmap_model, colmap_text
 from tests.make_colmap import small_model, touch_images, write_model
 
 MOST_STEPS = 1_000_000  # lines run for one small file: beyond, a reader hangs

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from common.cameras import Cameras
 from common.errors import UserError
-from common.scenes.camera_export import (
+from common.scenes.formats.camera_export import (
     capture_of,
     quaternions_from_rotations,
     world_poses,

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import UserError
-from common.scenes import colmap
 from common.scenes.capture import Capture, Distortion, Photograph
-from common.scenes.colmap import find_model, read_colmap
+from common.scenes.formats import colmap
+from common.scenes.formats.colmap import find_model, read_colmap
 from common.scenes.undistortion import distort
 from tests.make_colmap import (
     PARAMETERS,

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from common.cameras import decompose_projection
 from common.scenes.capture import Capture, Distortion, Photograph, SparsePoints
-from common.scenes.corrections import CORRECTIONS, chosen
+from common.scenes.checks.corrections import CORRECTIONS, chosen
 
 WIDTH, HEIGHT = 64, 48
 SHIFT = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # integers at corners, not at centres

@@ -14,14 +14,14 @@ from common.cameras import Cameras, decompose_projection, look_at, pixel_grid
 from common.data.images import read_image, read_image_with_alpha, read_mask
 from common.data.shapes import Shape, box, sphere, union
 from common.data.sphere_tracer import step_grid, trace
-from common.scenes.alternatives import alternatives
 from common.scenes.capture import Capture, Photograph
-from common.scenes.carving import Hull, MaskTables
-from common.scenes.corrections import chosen
+from common.scenes.checks.alternatives import alternatives
+from common.scenes.checks.carving import Hull, MaskTables
+from common.scenes.checks.corrections import chosen
+from common.scenes.checks.findings import Findings
+from common.scenes.checks.pixel_shift import pixel_shift, shifted_pixels
+from common.scenes.checks.preflight import examine, verdict
 from common.scenes.development import Pictures
-from common.scenes.findings import Findings
-from common.scenes.pixel_shift import pixel_shift, shifted_pixels
-from common.scenes.preflight import examine, verdict
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 WIDTH, HEIGHT = 112, 84

@@ -11,10 +11,14 @@ import yaml
 from PIL import Image
 
 from common.errors import UserError
-from common.scenes.camera_export import write_colmap_text, write_middlebury, write_transforms
 from common.scenes.capture import Capture, Photograph
 from common.scenes.cropping import crop_to_object
 from common.scenes.development import Pictures
+from common.scenes.formats.camera_export import (
+    write_colmap_text,
+    write_middlebury,
+    write_transforms,
+)
 from common.scenes.object_sphere import object_sphere
 from common.scenes.preparation import Preparation, check_replaceable, prepare
 from common.scenes.scene import read_scene

@@ -6,7 +6,7 @@ from PIL import Image
 
 from common.data.collection import CollectionFolders, ObjectEntry, read_views
 from common.errors import UserError
-from common.scenes.dvr_dtu import holds_dvr_dtu, read_dvr_dtu
+from common.scenes.formats.dvr_dtu import holds_dvr_dtu, read_dvr_dtu
 from tests.make_collection import write_tiny_object
 
 VIEWS, SIZE = 4, 16

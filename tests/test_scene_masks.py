@@ -13,9 +13,9 @@ from PIL import Image
 from common.cameras import look_at
 from common.errors import UserError
 from common.scenes.capture import Capture, Photograph, SparsePoints
-from common.scenes.ground import compare_with_ground, find_ground, pixels_from_ground
-from common.scenes.masks import OPAQUE, coverage_from_file, find_masks, mask_of, pair_masks
-from common.scenes.plain_background import background_of, cleaned, mask_by_threshold, otsu
+from common.scenes.masking.ground import compare_with_ground, find_ground, pixels_from_ground
+from common.scenes.masking.masks import OPAQUE, coverage_from_file, find_masks, mask_of, pair_masks
+from common.scenes.masking.plain_background import background_of, cleaned, mask_by_threshold, otsu
 
 SIZE = 40
 
@@ -313,7 +313,7 @@ def before_speckles(mask: np.ndarray) -> np.ndarray:
 
 def test_grabcut_in_a_box_and_around_points():
     pytest.importorskip("cv2")
-    from common.scenes.grabcut import grabcut
+    from common.scenes.masking.grabcut import grabcut
 
     mask = disc(100, 30)
     image = before_speckles(mask)
@@ -328,7 +328,7 @@ def test_grabcut_in_a_box_and_around_points():
 
 def test_large_pictures_are_cut_at_a_smaller_size(monkeypatch):
     pytest.importorskip("cv2")
-    from common.scenes import grabcut
+    from common.scenes.masking import grabcut
 
     monkeypatch.setattr(grabcut, "LARGEST", 60)
     mask = disc(150, 45)
@@ -347,14 +347,14 @@ def test_boxes_that_leave_nothing(box):
 
 
 def test_too_few_points():
-    from common.scenes.grabcut import grabcut
+    from common.scenes.masking.grabcut import grabcut
 
     with pytest.raises(UserError, match="a box, or at least three points"):
         grabcut(noise_picture(), points=np.zeros((2, 2)))
 
 
 def test_without_opencv(monkeypatch):
-    from common.scenes.grabcut import grabcut
+    from common.scenes.masking.grabcut import grabcut
 
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match=r"needs OpenCV.*pip install -e '\.\[sfm\]'"):
@@ -499,7 +499,7 @@ def test_homographies_are_the_ground_s_projections(on_floor):
 def test_masks_of_a_ball_without_points_of_its_own(sign):
     """Not one sparse point lies on it; the world is turned, shifted and scaled, P maybe negated."""
     pytest.importorskip("cv2")
-    from common.scenes.silhouettes import object_masks
+    from common.scenes.masking.silhouettes import object_masks
 
     studio = Studio(floor=True, world_from_studio=similarity())
     masks = object_masks(studio.images, sign * studio.projections, studio.sparse)
@@ -509,7 +509,7 @@ def test_masks_of_a_ball_without_points_of_its_own(sign):
 
 def test_masks_from_points_without_ground():
     pytest.importorskip("cv2")
-    from common.scenes.silhouettes import object_masks
+    from common.scenes.masking.silhouettes import object_masks
 
     studio = Studio(floor=False)
     masks = object_masks(studio.images, studio.projections, studio.sparse)
@@ -519,7 +519,7 @@ def test_masks_from_points_without_ground():
 
 def test_an_empty_floor_has_no_object(monkeypatch):
     pytest.importorskip("cv2")
-    from common.scenes.silhouettes import object_masks
+    from common.scenes.masking.silhouettes import object_masks
 
     monkeypatch.setattr(Studio, "radius", 1e-3)
     empty = Studio(floor=True)
@@ -529,7 +529,7 @@ def test_an_empty_floor_has_no_object(monkeypatch):
 
 def test_too_few_points_and_no_ground():
     pytest.importorskip("cv2")
-    from common.scenes.silhouettes import object_masks
+    from common.scenes.masking.silhouettes import object_masks
 
     studio = Studio(floor=False)
     few = SparsePoints(studio.points[:5], np.ones((studio.views, 5), dtype=bool))

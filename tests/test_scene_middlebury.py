@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from common.errors import UserError
-from common.scenes.middlebury import holds_middlebury, read_middlebury
+from common.scenes.formats.middlebury import holds_middlebury, read_middlebury
 
 TEMPLE = Path(__file__).parents[2] / "shared" / "data" / "middlebury_templeSparseRing_320x240"
 INTRINSICS = np.array([[100.0, 0.4, 23.1], [0, 102.0, 24.2], [0, 0, 1]])  # skew, off centre

@@ -6,7 +6,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from common.errors import UserError
-from common.scenes.mvsnet import holds_mvsnet, read_mvsnet
+from common.scenes.formats.mvsnet import holds_mvsnet, read_mvsnet
 
 K = np.array([[600.0, 0.5, 10.25], [0, 610.0, 6.5], [0, 0, 1]])
 VIEWS = 3

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from common.errors import UserError
-from common.scenes.projections import holds_projections, read_projections
+from common.scenes.formats.projections import holds_projections, read_projections
 
 VIEWS = 3
 K = np.array([[50.0, 2.0, 9.5], [0, 51.0, 5.5], [0, 0, 1]])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.scenes.findings import Alternative, Findings, ViewFindings
-from common.scenes.report import SceneFacts, ScenePicture, write_report
+from common.scenes.checks.findings import Alternative, Findings, ViewFindings
+from common.scenes.checks.report import SceneFacts, ScenePicture, write_report
 from tests.browser import Tab, find_browser, open_browser
 from tests.test_pages import HOSTILE, UP, Reader, ring
 

@@ -17,19 +17,19 @@ from scipy.spatial.transform import Rotation
 
 from common.cameras import Cameras
 from common.errors import UserError
-from common.scenes.camera_export import (
+from common.scenes.capture import Capture, Distortion, Photograph
+from common.scenes.formats.camera_export import (
     capture_of,
     write_colmap_text,
     write_idr_cameras,
     write_middlebury,
     write_transforms,
 )
-from common.scenes.capture import Capture, Distortion, Photograph
-from common.scenes.colmap import read_colmap
-from common.scenes.idr_folder import read_idr_folder
-from common.scenes.middlebury import read_middlebury
-from common.scenes.projections import read_projections
-from common.scenes.transforms import read_transforms
+from common.scenes.formats.colmap import read_colmap
+from common.scenes.formats.idr_folder import read_idr_folder
+from common.scenes.formats.middlebury import read_middlebury
+from common.scenes.formats.projections import read_projections
+from common.scenes.formats.transforms import read_transforms
 
 Writer = Callable[[Path, Capture], None]
 

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import UserError
 from common.scenes.capture import Distortion
-from common.scenes.transforms import holds_transforms, read_transforms
+from common.scenes.formats.transforms import holds_transforms, read_transforms
 
 LEGO = Path(__file__).parents[2] / "shared" / "data" / "nerf_synthetic_lego_200"
 WIDTH, HEIGHT = 12, 8

@@ -15,9 +15,14 @@ from PIL import ExifTags, Image
 from common.cameras import Cameras, look_at, pixel_grid
 from common.data.textured_ground import dead_leaves
 from common.errors import UserError
-from common.scenes import structure_from_motion
-from common.scenes.pair_selection import LARGEST_DETAILS, NEIGHBOURS, PARTNERS, likely_pairs
-from common.scenes.structure_from_motion import reconstruct
+from common.scenes.photographs import structure_from_motion
+from common.scenes.photographs.pair_selection import (
+    LARGEST_DETAILS,
+    NEIGHBOURS,
+    PARTNERS,
+    likely_pairs,
+)
+from common.scenes.photographs.structure_from_motion import reconstruct
 from idr.camera_alignment import align_cameras, view_errors
 
 HEIGHT, WIDTH, FOCAL = 240, 320, 300.0

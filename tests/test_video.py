@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from common.errors import UserError
-from common.scenes import video
-from common.scenes.video import extract_frames, sharpness
+from common.scenes.photographs import video
+from common.scenes.photographs.video import extract_frames, sharpness
 
 HEIGHT, WIDTH, COUNT = 48, 80, 24
 SHARP = (3, 14, 20)  # one of every third of the video

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from common.data.images import read_image_with_alpha, resize_image
 from common.errors import UserError
 from common.scenes.capture import Capture, Photograph
-from common.scenes.masks import OPAQUE, MaskOf, coverage_from_file
+from common.scenes.masking.masks import OPAQUE, MaskOf, coverage_from_file
 from common.scenes.undistortion import undistort_picture
 
 

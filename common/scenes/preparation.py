@@ -10,29 +10,29 @@ import numpy as np
 from common.data.images import SUFFIXES
 from common.data.origin import read_origin, write_origin
 from common.errors import UserError, naming
-from common.scenes import masks as mask_choice
 from common.scenes import object_sphere as sphere_choice
-from common.scenes.camera_export import (
+from common.scenes.capture import Capture, Photograph
+from common.scenes.checks.corrections import Value, chosen
+from common.scenes.checks.findings import Findings
+from common.scenes.checks.preflight import examine, verdict
+from common.scenes.checks.report import SceneFacts, ScenePicture, write_report
+from common.scenes.cropping import crop_to_object
+from common.scenes.development import Pictures, develop
+from common.scenes.formats.camera_export import (
     write_colmap_text,
     write_idr_cameras,
     write_middlebury,
     write_transforms,
 )
-from common.scenes.capture import Capture, Photograph
-from common.scenes.corrections import Value, chosen
-from common.scenes.cropping import crop_to_object
-from common.scenes.development import Pictures, develop
-from common.scenes.findings import Findings
-from common.scenes.idr_folder import CAMERA_FILES, SPARSE
+from common.scenes.formats.idr_folder import CAMERA_FILES, SPARSE
+from common.scenes.masking import masks as mask_choice
+from common.scenes.masking.silhouettes import object_masks
 from common.scenes.object_frame import frame_views
-from common.scenes.preflight import examine, verdict
-from common.scenes.report import SceneFacts, ScenePicture, write_report
+from common.scenes.photographs.structure_from_motion import reconstruct
+from common.scenes.photographs.video import SUFFIXES as VIDEOS
+from common.scenes.photographs.video import extract_frames
 from common.scenes.scene_writer import write_pictures
-from common.scenes.silhouettes import object_masks
 from common.scenes.sources import detect, format_of
-from common.scenes.structure_from_motion import reconstruct
-from common.scenes.video import SUFFIXES as VIDEOS
-from common.scenes.video import extract_frames
 
 FRAMES = 60  # of a video
 REPORT = "report.html"

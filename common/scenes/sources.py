@@ -6,13 +6,13 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.scenes.capture import Capture
-from common.scenes.colmap import find_model, read_colmap
-from common.scenes.dvr_dtu import holds_dvr_dtu, read_dvr_dtu
-from common.scenes.idr_folder import holds_idr_folder, read_idr_folder
-from common.scenes.middlebury import holds_middlebury, read_middlebury
-from common.scenes.mvsnet import holds_mvsnet, read_mvsnet
-from common.scenes.projections import holds_projections, read_projections
-from common.scenes.transforms import holds_transforms, read_transforms
+from common.scenes.formats.colmap import find_model, read_colmap
+from common.scenes.formats.dvr_dtu import holds_dvr_dtu, read_dvr_dtu
+from common.scenes.formats.idr_folder import holds_idr_folder, read_idr_folder
+from common.scenes.formats.middlebury import holds_middlebury, read_middlebury
+from common.scenes.formats.mvsnet import holds_mvsnet, read_mvsnet
+from common.scenes.formats.projections import holds_projections, read_projections
+from common.scenes.formats.transforms import holds_transforms, read_transforms
 
 
 @dataclass(frozen=True)

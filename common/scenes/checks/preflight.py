@@ -9,12 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from common.scenes.alternatives import INVERT_MASKS, alternatives, border_share, inverted_masks
-from common.scenes.carving import Hull, MaskTables
+from common.scenes.checks.alternatives import (
+    INVERT_MASKS,
+    alternatives,
+    border_share,
+    inverted_masks,
+)
+from common.scenes.checks.carving import Hull, MaskTables
+from common.scenes.checks.findings import Alternative, Findings, ViewFindings
+from common.scenes.checks.picture_checks import check_pictures
+from common.scenes.checks.pixel_shift import shifted_pixels
 from common.scenes.development import Pictures
-from common.scenes.findings import Alternative, Findings, ViewFindings
-from common.scenes.picture_checks import check_pictures
-from common.scenes.pixel_shift import shifted_pixels
 
 LONGEST = 128  # pixels of the masks that are looked at; finer ones show mistakes no better
 RAYS = 200  # of each view, and fewer where there are many views

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from common.errors import UserError
-from common.scenes.colmap_model import (
+from common.scenes.formats.colmap_model import (
     MODEL_NAMES,
     CameraRecord,
     ImageRecord,

@@ -13,9 +13,9 @@ from common.cameras import decompose_projection
 from common.data.images import image_size
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Photograph
-from common.scenes.colmap_model import sane
-from common.scenes.mask_folder import masks_beside
-from common.scenes.rigid import nearest_rigid
+from common.scenes.formats.colmap_model import sane
+from common.scenes.formats.mask_folder import masks_beside
+from common.scenes.formats.rigid import nearest_rigid
 
 PARAMETERS = "_par.txt"
 

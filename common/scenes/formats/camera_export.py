@@ -16,7 +16,7 @@ from torch import Tensor
 from common.cameras import Cameras
 from common.errors import UserError
 from common.scenes.capture import Capture, Distortion, Photograph
-from common.scenes.transforms import BROWN_KEYS, FISHEYE_KEYS, OPENGL_FROM_OPENCV
+from common.scenes.formats.transforms import BROWN_KEYS, FISHEYE_KEYS, OPENGL_FROM_OPENCV
 
 LARGEST_SKEW = 1e-3  # pixels a format without skew may lose
 

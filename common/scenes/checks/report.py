@@ -15,7 +15,7 @@ from common.pages.page import write_page
 from common.pages.pictures import outline_element, picture_element
 from common.pages.table import Cell, Column, Row, sortable_table
 from common.pages.viewer import Frusta, place_cameras, upright_frame, viewer_element
-from common.scenes.findings import Alternative, Findings, ViewFindings
+from common.scenes.checks.findings import Alternative, Findings, ViewFindings
 
 _LARGEST_PICTURE = 160  # pixels, of the longer side
 _AS_MANY = 60  # views at that size; more views get smaller ones, so that the page stays under 2 MB

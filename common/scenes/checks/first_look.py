@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from common.data.views import Views
-from common.scenes.camera_export import world_poses
+from common.scenes.checks.preflight import examine, verdict
+from common.scenes.checks.report import SceneFacts, ScenePicture, write_report
 from common.scenes.development import Pictures
-from common.scenes.preflight import examine, verdict
-from common.scenes.report import SceneFacts, ScenePicture, write_report
+from common.scenes.formats.camera_export import world_poses
 
 
 def first_look(report: Path, source: str, views: Views, names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.scenes.colmap_model import CameraRecord, ImageRecord, PointRecords, camera_model
+from common.scenes.formats.colmap_model import CameraRecord, ImageRecord, PointRecords, camera_model
 
 _Line = tuple[int, str]  # number from 1, text
 

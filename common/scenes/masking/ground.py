@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter, uniform_filter
 
-from common.scenes.grabcut import load_opencv
+from common.scenes.masking.grabcut import load_opencv
 
 TRIALS = 500  # planes through three points each
 SAMPLE = 3000  # points that they are tried on

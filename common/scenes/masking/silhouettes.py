@@ -17,7 +17,7 @@ from scipy.spatial import Delaunay
 from common.data.images import resize_image, resize_mask
 from common.errors import UserError
 from common.scenes.capture import SparsePoints
-from common.scenes.grabcut import (
+from common.scenes.masking.grabcut import (
     BACKGROUND,
     LARGEST,
     LIKELY_BACKGROUND,
@@ -25,14 +25,14 @@ from common.scenes.grabcut import (
     cut,
     learn_colours,
 )
-from common.scenes.ground import (
+from common.scenes.masking.ground import (
     Comparison,
     Ground,
     compare_with_ground,
     find_ground,
     pixels_from_ground,
 )
-from common.scenes.plain_background import cleaned
+from common.scenes.masking.plain_background import cleaned
 
 ROUNDS = 3  # of GrabCut
 ON_GROUND = 0.005  # tolerance of points on the ground, over the cameras' distance

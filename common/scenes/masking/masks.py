@@ -19,8 +19,8 @@ from common.data.images import (
 )
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Photograph
-from common.scenes.grabcut import Box, grabcut
-from common.scenes.plain_background import background_of, mask_by_threshold
+from common.scenes.masking.grabcut import Box, grabcut
+from common.scenes.masking.plain_background import background_of, mask_by_threshold
 
 Choice = Literal["auto", "alpha", "files", "light", "dark", "box", "points", "none"]
 MaskOf = Callable[[Photograph, np.ndarray, np.ndarray | None], np.ndarray]

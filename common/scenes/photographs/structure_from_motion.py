@@ -25,8 +25,8 @@ from common.data.images import image_size, read_image, read_upright
 from common.data.origin import ORIGIN, read_origin, write_origin
 from common.errors import UserError
 from common.scenes.capture import Capture
-from common.scenes.colmap import read_colmap
-from common.scenes.pair_selection import likely_pairs
+from common.scenes.formats.colmap import read_colmap
+from common.scenes.photographs.pair_selection import likely_pairs
 
 FEWEST = 3  # photographs; two fix no scale between steps
 LENS = "SIMPLE_RADIAL"  # a focal length and one radial coefficient, around the picture's middle

@@ -17,7 +17,7 @@ from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.errors import UserError
 from common.scenes.capture import Capture, Photograph, SparsePoints
-from common.scenes.colmap_model import sane
+from common.scenes.formats.colmap_model import sane
 
 _CAMERAS = "cameras.npz"
 _SPARSE = "pcl.npz"

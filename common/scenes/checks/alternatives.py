@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from common.scenes.capture import Capture, Photograph
-from common.scenes.carving import Hull, MaskTables, spread
-from common.scenes.corrections import CORRECTIONS, Remedy, chosen
+from common.scenes.checks.carving import Hull, MaskTables, spread
+from common.scenes.checks.corrections import CORRECTIONS, Remedy, chosen
+from common.scenes.checks.findings import Alternative
 from common.scenes.development import Pictures
-from common.scenes.findings import Alternative
 
 LONGEST = 128  # pixels of the masks that are looked at; finer ones show mistakes no better
 VIEWS, RAYS = 14, 150  # of each view

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.scenes.masks import FOLDERS, pair_masks
+from common.scenes.masking.masks import FOLDERS, pair_masks
 
 
 def masks_beside(root: Path, images: Sequence[Path]) -> tuple[list[Path | None], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from common.data.images import nearest_rows, resize_image, resize_mask
 from common.errors import UserError
-from common.scenes.plain_background import cleaned
+from common.scenes.masking.plain_background import cleaned
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 

@@ -20,9 +20,9 @@ from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Photograph
-from common.scenes.colmap_model import sane
-from common.scenes.idr_folder import IMAGE_FOLDERS
-from common.scenes.mask_folder import masks_beside
+from common.scenes.formats.colmap_model import sane
+from common.scenes.formats.idr_folder import IMAGE_FOLDERS
+from common.scenes.formats.mask_folder import masks_beside
 
 _FILES = ("projections.npy", "projections.npz", "projections.txt")
 _FOLDERS = ("projections", "txt", "calib", "pos")

@@ -7,11 +7,11 @@ points is found with which they meet best.
 import numpy as np
 from jaxtyping import Float, Int
 
-from common.scenes.alternatives import LONGEST as HULL_LONGEST
-from common.scenes.carving import Hull, MaskTables, spread
-from common.scenes.corrections import chosen
+from common.scenes.checks.alternatives import LONGEST as HULL_LONGEST
+from common.scenes.checks.carving import Hull, MaskTables, spread
+from common.scenes.checks.corrections import chosen
+from common.scenes.checks.findings import Alternative
 from common.scenes.development import Pictures
-from common.scenes.findings import Alternative
 
 LONGEST, DEPTHS = 640, 96  # pixels of the masks that are looked at; samples along a ray
 VIEWS, RAYS = 40, 120  # of each view

@@ -1,0 +1,1 @@
+"""Do cameras and masks agree? A look before training."""

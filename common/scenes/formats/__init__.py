@@ -1,0 +1,1 @@
+"""Cameras on disk: one reader a format, and the writers."""

@@ -1,0 +1,1 @@
+"""Where each photograph shows the object."""

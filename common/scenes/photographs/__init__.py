@@ -1,0 +1,1 @@
+"""Cameras from photographs or a video alone."""
