@@ -81,11 +81,7 @@ def read_mask(path: Path, threshold: float = 0) -> Bool[np.ndarray, "H W"]:
     0 means "any non-zero pixel is object" (DVR's collections); 127.5 suits soft masks (IDR).
     Raises UserError like read_image.
     """
-    image = _open(Path(path))
-    if image.mode == "P":
-        image = image.convert("RGB")
-    pixels = np.asarray(image)
-    first = pixels if pixels.ndim == 2 else pixels[..., 0]
+    first = _first_channel(path)
     if first.dtype == bool:
         return first.copy()
     return first > threshold * (257 if first.dtype.itemsize > 1 else 1)
@@ -96,14 +92,17 @@ def read_coverage(path: Path) -> UInt8[np.ndarray, "H W"]:
 
     Raises UserError like read_image.
     """
-    image = _open(Path(path))
-    if image.mode == "P":
-        image = image.convert("RGB")
-    pixels = np.asarray(image)
-    first = pixels if pixels.ndim == 2 else pixels[..., 0]
+    first = _first_channel(path)
     if first.dtype == bool:
         return first.astype(np.uint8) * 255
     return (first.astype(np.uint32) >> 8).astype(np.uint8) if first.dtype.itemsize > 1 else first
+
+
+def _first_channel(path: Path) -> np.ndarray:
+    """The red or grey values as the file has them: bits, 8 or 16 bits."""
+    image = _open(Path(path))
+    pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+    return pixels if pixels.ndim == 2 else pixels[..., 0]
 
 
 def read_input_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int64
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Distortion, Photograph, SparsePoints
 from common.scenes.formats import colmap_binary, colmap_text
-from common.scenes.formats.colmap_model import ImageRecord, PointRecords, lens, pose, sane
+from common.scenes.formats.colmap_model import ImageRecord, PointRecords, lens, pose
+from common.scenes.formats.matrices import sane
 
 LARGEST_VISIBILITY = 100_000_000  # entries of SparsePoints.visibility, a byte each
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt32, UInt64
 
 from common.errors import UserError
 from common.scenes.capture import Distortion
+from common.scenes.formats.matrices import sane
 
 # In the order of the numbers that binary files know them by.
 MODEL_NAMES = (
@@ -153,13 +154,7 @@ def pose(image: ImageRecord) -> Float[np.ndarray, "4 4"]:
     return world_from_camera
 
 
-def sane(numbers: tuple[float, ...] | np.ndarray) -> bool:
-    """Whether all are finite, and small enough for products of a few to stay so."""
-    return bool((np.abs(numbers) < _LARGEST_NUMBER).all())
-
-
 _LARGEST_SIDE = 100_000  # pixels
-_LARGEST_NUMBER = 1e15
 
 
 def _listed(numbers: tuple[float, ...]) -> str:

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from common.cameras import decompose_projection
-from common.data.camera_file import check_pinhole, read_matrices, shared_frame
+from common.data.camera_file import read_matrices, shared_frame
 from common.data.images import SUFFIXES, image_size
 from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.errors import UserError
 from common.scenes.capture import Capture, Photograph, SparsePoints
-from common.scenes.formats.colmap_model import sane
+from common.scenes.formats.matrices import photograph_of, sane
 
 _CAMERAS = "cameras.npz"
 _SPARSE = "pcl.npz"
@@ -61,17 +60,11 @@ def read_dvr_dtu(path: Path) -> Capture:
 
 
 def _photograph(where: str, projection: np.ndarray, image: Path, mask: Path | None) -> Photograph:
+    """DVR's pixels run from -1, the first one's centre, to 1, the last one's."""
     width, height = image_size(image)
     x, y = (width - 1) / 2, (height - 1) / 2
     in_pixels = np.array([[x, 0, x], [0, y, y], [0, 0, 1]]) @ projection
-    try:
-        intrinsics, pose, _ = decompose_projection(in_pixels)
-    except ValueError as error:
-        raise UserError(
-            f"{where}: the camera cannot be inverted ({error}); estimate that camera again"
-        ) from error
-    check_pinhole(where, intrinsics)
-    return Photograph(image, intrinsics, (width, height), pose, mask)
+    return photograph_of(where, in_pixels, image, mask)
 
 
 def _read_sparse(file: Path, views: int) -> SparsePoints | None:

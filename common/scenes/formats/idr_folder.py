@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cameras import decompose_projection
-from common.data.camera_file import check_pinhole, read_matrices, shared_frame
-from common.data.images import SUFFIXES, image_size
+from common.data.camera_file import read_matrices, shared_frame
+from common.data.images import SUFFIXES
 from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.errors import UserError
-from common.scenes.capture import Capture, Photograph, SparsePoints
+from common.scenes.capture import Capture, SparsePoints
+from common.scenes.formats.matrices import photograph_of
 
 CAMERA_FILES = ("cameras.npz", "cameras_sphere.npz")
 IMAGE_FOLDERS = ("image", "rgb", "images")
@@ -51,7 +51,7 @@ def read_idr_folder(path: Path) -> Capture:
     required = ("world_mat", "scale_mat") if normalised else ("world_mat",)
     matrices = read_matrices(file, required, count=len(images))
     photographs = tuple(
-        _photograph(file, view, matrix, image, mask)
+        photograph_of(f"{file}: view {view}", matrix[:3], image, mask)
         for view, (matrix, image, mask) in enumerate(
             zip(matrices["world_mat"], images, masks, strict=True)
         )
@@ -62,20 +62,6 @@ def read_idr_folder(path: Path) -> Capture:
         points=_read_sparse(path / SPARSE, len(images)),
         world_from_sphere=shared_frame(file, matrices["scale_mat"]) if normalised else None,
     )
-
-
-def _photograph(
-    file: Path, view: int, world_mat: np.ndarray, image: Path, mask: Path | None
-) -> Photograph:
-    try:
-        intrinsics, world_from_camera, _ = decompose_projection(world_mat[:3])
-    except ValueError as error:
-        raise UserError(
-            f"{file}: the camera of view {view} cannot be inverted ({error}); "
-            "estimate that camera again"
-        ) from error
-    check_pinhole(f"{file}: view {view}", intrinsics)
-    return Photograph(image, intrinsics, image_size(image), world_from_camera, mask)
 
 
 def _read_sparse(file: Path, views: int) -> SparsePoints | None:

@@ -13,9 +13,8 @@ from common.cameras import decompose_projection
 from common.data.images import image_size
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Photograph
-from common.scenes.formats.colmap_model import sane
 from common.scenes.formats.mask_folder import masks_beside
-from common.scenes.formats.rigid import nearest_rigid
+from common.scenes.formats.matrices import nearest_rigid, sane
 
 PARAMETERS = "_par.txt"
 

@@ -15,9 +15,8 @@ from common.data.camera_file import check_pinhole
 from common.data.images import SUFFIXES, image_size, list_images
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Photograph
-from common.scenes.formats.colmap_model import sane
 from common.scenes.formats.mask_folder import masks_beside
-from common.scenes.formats.rigid import nearest_rigid
+from common.scenes.formats.matrices import nearest_rigid, sane
 
 _CAMERAS = "cams"
 _SUFFIX = "_cam.txt"

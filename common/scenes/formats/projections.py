@@ -13,16 +13,14 @@ from tokenize import TokenError
 import numpy as np
 from jaxtyping import Float
 
-from common.cameras import decompose_projection
-from common.data.camera_file import check_pinhole
-from common.data.images import SUFFIXES, image_size
+from common.data.images import SUFFIXES
 from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.errors import UserError, naming
-from common.scenes.capture import Capture, Photograph
-from common.scenes.formats.colmap_model import sane
+from common.scenes.capture import Capture
 from common.scenes.formats.idr_folder import IMAGE_FOLDERS
 from common.scenes.formats.mask_folder import masks_beside
+from common.scenes.formats.matrices import photograph_of, sane
 
 _FILES = ("projections.npy", "projections.npz", "projections.txt")
 _FOLDERS = ("projections", "txt", "calib", "pos")
@@ -64,7 +62,7 @@ def read_projections(path: Path) -> Capture:
         where = [str(file) for file in files]
     masks, mask_notes = masks_beside(root, images)
     photographs = tuple(
-        _photograph(*parts) for parts in zip(where, matrices, images, masks, strict=True)
+        photograph_of(*parts) for parts in zip(where, matrices, images, masks, strict=True)
     )
     return Capture(found, photographs, notes=notes + mask_notes)
 
@@ -180,14 +178,3 @@ def _parse(file: Path) -> Float[np.ndarray, "V 3 4"]:
             "three rows of four for each view"
         )
     return _checked(file, stack.reshape(-1, 3, 4))
-
-
-def _photograph(where: str, projection: np.ndarray, image: Path, mask: Path | None) -> Photograph:
-    try:
-        intrinsics, pose, _ = decompose_projection(projection)
-    except ValueError as error:
-        raise UserError(
-            f"{where}: the projection cannot be inverted ({error}); estimate that camera again"
-        ) from error
-    check_pinhole(where, intrinsics)
-    return Photograph(image, intrinsics, image_size(image), pose, mask)

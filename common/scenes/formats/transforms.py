@@ -19,8 +19,7 @@ from jaxtyping import Float
 from common.data.images import SUFFIXES, image_size
 from common.errors import UserError, naming
 from common.scenes.capture import Capture, Distortion, Photograph
-from common.scenes.formats.colmap_model import sane
-from common.scenes.formats.rigid import nearest_rigid
+from common.scenes.formats.matrices import nearest_rigid, sane
 
 FILES = ("transforms.json", "transforms_train.json")
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
