@@ -1,6 +1,7 @@
 """Pictures of a trained run's objects, seen through chosen cameras."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from tqdm import tqdm
 from common.cameras import Cameras
 from common.errors import UserError
 from common.rendering.picture import Picture
+from common.training.run_folder import load_checkpoint, load_model_state
 from dvr.config import DVRConfig
 from dvr.data import Objects
 from dvr.model import DVRModel
@@ -31,23 +33,31 @@ def objects_to_draw(config: DVRConfig, training_views: bool) -> Objects:
     return objects
 
 
-def draw_objects(
+def draw_object(
+    model: DVRModel, objects: Objects, index: int, cameras: Cameras, device: torch.device
+) -> Iterator[Picture]:
+    """What each camera sees of an object, known from its first input picture."""
+    condition = object_condition(model, objects, index, device)
+    for view in tqdm(range(len(cameras)), desc=objects.entries[index].name, unit="view"):
+        yield render_view(model, condition, cameras, view)
+
+
+def draw_time_lapse(
     model: DVRModel,
     objects: Objects,
-    count: int,
-    choose: Callable[[Cameras], Cameras],
+    index: int,
+    cameras: Cameras,
+    checkpoints: Sequence[Path],
     device: torch.device,
-) -> Iterator[tuple[Path, list[Picture]]]:
-    """The folder and pictures of the first ``count`` objects; ``choose`` makes each one's cameras.
+) -> Iterator[Picture]:
+    """What each camera sees of an object in the model as its checkpoint has it.
 
-    ``choose`` is given the cameras of the object's data.
+    Raises UserError where a checkpoint is of another model.
     """
-    for index in range(min(count, len(objects))):
-        entry = objects.entries[index]
-        cameras = choose(objects[index].views.cameras)
-        condition = object_condition(model, objects, index, device)
-        pictures = [
-            render_view(model, condition, cameras, view)
-            for view in tqdm(range(len(cameras)), desc=entry.name, unit="view")
-        ]
-        yield Path(entry.category) / entry.name, pictures
+    model = deepcopy(model)
+    name = objects.entries[index].name
+    for view, path in enumerate(tqdm(checkpoints, desc=name, unit="view")):
+        if view == 0 or path != checkpoints[view - 1]:
+            load_model_state(model, load_checkpoint(path, device)["model"], path)
+            condition = object_condition(model, objects, index, device)
+        yield render_view(model, condition, cameras, view)

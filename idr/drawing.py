@@ -1,6 +1,8 @@
 """Pictures of a trained scene, seen through chosen cameras."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,6 +11,7 @@ from tqdm import tqdm
 from common.cameras import Cameras
 from common.data.views import Views
 from common.rendering.picture import Picture, panels
+from common.training.run_folder import load_checkpoint, load_model_state
 from idr.experiment import Experiment
 from idr.learnt_frame import held_out_cameras
 from idr.pictures import render_view
@@ -17,25 +20,30 @@ SHEET_ROWS = 8
 SHEET_HEIGHT = 200
 
 
-def draw_scene(
-    experiment: Experiment, training_views: bool, choose: Callable[[Cameras], Cameras]
-) -> list[Picture]:
-    """Pictures from the cameras that ``choose`` makes of the held-out (or training) views' own."""
-    _, cameras = views_of(experiment, training_views)
-    return draw_views(experiment, choose(cameras))
-
-
 def draw_views(
     experiment: Experiment, cameras: Cameras, appearance: Experiment | None = None
-) -> list[Picture]:
+) -> Iterator[Picture]:
     """What each camera of the learnt frame sees; ``appearance`` lends another run's colours."""
     model = experiment.model
     cache, _ = model.cached(experiment.config.search.evaluation_resolution)
     colours = None if appearance is None else appearance.model
-    return [
-        render_view(model, cache, cameras, view, colours)
-        for view in tqdm(range(len(cameras)), desc="drawing", unit="view")
-    ]
+    for view in tqdm(range(len(cameras)), desc="drawing", unit="view"):
+        yield render_view(model, cache, cameras, view, colours)
+
+
+def draw_time_lapse(
+    experiment: Experiment, cameras: Cameras, checkpoints: Sequence[Path]
+) -> Iterator[Picture]:
+    """What each camera sees of the model as its checkpoint has it, in the frame learnt last.
+
+    Raises UserError where a checkpoint is of another model.
+    """
+    model = deepcopy(experiment.model)
+    for view, path in enumerate(tqdm(checkpoints, desc="drawing", unit="view")):
+        if view == 0 or path != checkpoints[view - 1]:
+            load_model_state(model, load_checkpoint(path, model.cache.device)["model"], path)
+            cache, _ = model.cached(experiment.config.search.evaluation_resolution)
+        yield render_view(model, cache, cameras, view)
 
 
 def views_of(experiment: Experiment, training_views: bool) -> tuple[Views, Cameras]:
