@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from common.meshes.extract import Corner, Level, extract_dense, extract_mesh
 from common.rendering.march import Hits
 from common.rendering.sphere_tracing import TracedRays
 from common.training.run_folder import write_json
 
 SAME_CROSSING = 1e-3  # units of the object frame
+START, CHECKED = 32, 64  # cells an axis: where extractions start, and where the dense one is made
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # Linux forgets a process's peak memory on writing 5
 
 
@@ -58,6 +62,37 @@ def agreement(
     same = (fast.found == oracle.found) & (fast.starts_inside == oracle.starts_inside)
     same[both] &= difference < SAME_CROSSING
     return float(same.float().mean()), difference
+
+
+def mesh_figures(
+    method: str,
+    level: Level,
+    box: tuple[Corner, Corner],
+    resolution: int,
+    chunk: int,
+    device: torch.device,
+) -> list[Figure]:
+    """Evaluations of a surface's extraction beside those of the whole grid of its box.
+
+    And how they grow when cells become half as large. Both agree on the share of the whole grid's
+    vertices, at CHECKED cells an axis, that the extraction has too.
+    """  # fmt: skip
+    fine, half = (
+        float(extract_mesh(level, *box, cells, START, chunk=chunk, device=device).evaluations)
+        for cells in (resolution, resolution // 2)
+    )
+    ours = extract_mesh(level, *box, CHECKED, START, chunk=chunk, device=device).mesh
+    dense = extract_dense(level, *box, CHECKED, chunk=chunk, device=device).mesh
+    cell = (box[1][0] - box[0][0]) / CHECKED
+    apart = cKDTree(ours.vertices).query(dense.vertices)[0] if len(ours.vertices) else np.inf
+    equal = float(np.mean(apart < 0.01 * cell))
+    every, of_half = (float((cells + 1) ** 3) for cells in (resolution, resolution // 2))
+    growth = fine / half, every / of_half
+    name = f"{method}/mesh_evaluations"
+    return [
+        Figure(name, fine, every, every / fine, equal, "evaluations"),
+        Figure(f"{name}_growth", *growth, growth[1] / growth[0], equal, "times at half the cell"),
+    ]
 
 
 def now(device: torch.device) -> float:

@@ -2,7 +2,7 @@
 
 import torch
 
-from common.benchmark import Figure, agreement, now, peak_bytes, reset_peak
+from common.benchmark import Figure, agreement, mesh_figures, now, peak_bytes, reset_peak
 from common.cameras import Cameras, Rays, look_at, pixel_grid
 from common.data.furniture.make import make_piece
 from common.rendering.intervals import cube_intervals
@@ -32,6 +32,17 @@ def benchmark(run: RunFolder | None, size: int, views: int, device: torch.device
     # As many points at once as a 64 MB activation of this width holds, for both.
     chunk = points_per_chunk(device, 4 * width * 8)
     return compare(in_chunks(level, chunk), picture_rays(cameras.to(device)), device)
+
+
+@torch.no_grad()
+def mesh_benchmark(run: RunFolder, resolution: int, device: torch.device) -> list[Figure]:
+    """The extraction of a run's first test object, beside that of the whole cube's grid."""
+    model, config, _ = load_run(run, device)
+    condition = object_condition(model, Objects(config, config.data.test_split), 0, device)
+    chunk = points_per_chunk(device, 4 * config.model.hidden * 8)
+    half = 0.5
+    box = (-half, -half, -half), (half, half, half)
+    return mesh_figures("dvr", model.level(condition), box, resolution, chunk, device)
 
 
 def compare(level: RayLevel, rays: Rays, device: torch.device) -> list[Figure]:

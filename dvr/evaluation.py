@@ -1,6 +1,8 @@
 """Scores of a trained model: volumes, meshes and pictures, beside trivial baselines."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import torch
 
 from common.data.collection import ObjectEntry, read_surface_points
 from common.errors import UserError
-from common.meshes.files import load_mesh
-from common.meshes.find import find_mesh
+from common.meshes.draw import draw_textured
+from common.meshes.files import load_mesh, load_textured
+from common.meshes.find import find_mesh, find_textured
 from common.meshes.mesh import Mesh, transform_mesh
 from common.meshes.metrics import (
     compare_points,
@@ -18,6 +21,7 @@ from common.meshes.metrics import (
     failed_metrics,
     volumetric_iou,
 )
+from common.rendering.picture import Picture
 from common.rendering.view_scores import PICTURE_SCORES, view_scores
 from dvr.baselines import (
     mean_shape,
@@ -30,6 +34,7 @@ from dvr.model import DVRModel
 from dvr.pictures import object_condition, render_view
 
 Scores = dict[str, float]
+TEXTURED = "textured_"  # before the names of a textured mesh's scores in an item
 
 
 def evaluate_run(
@@ -52,15 +57,21 @@ def evaluate_run(
     )
     means = mean_scores(items)
     held_out = {name: means[name] for name in PICTURE_SCORES if name in means}
+    textured = {
+        name: means.pop(f"{TEXTURED}{name}")
+        for name in PICTURE_SCORES
+        if f"{TEXTURED}{name}" in means
+    }
     seen = training_view_scores(model, objects, device, views_each)
     if seen and not config.data.holdout_every:
-        held_out = {}  # every view was trained on
+        held_out, textured = {}, {}  # every view was trained on
     return {
         "method": config.method,
         "step": numbers["step"],
         "seconds": numbers["seconds"],
         "held_out": held_out,
         "training": seen,
+        "textured": textured,
         "mesh": {name: value for name, value in means.items() if name not in PICTURE_SCORES},
         "categories": scores_by_category(items),
         "baselines": {} if training is None else baseline_scores(objects, training, seed),
@@ -98,7 +109,11 @@ def evaluate_objects(
             mesh, problem = _mesh_in_object_frame(path, objects[index])
             item |= {"mesh_problem": problem} if problem else {}
             item |= compare_to_points(mesh, *surface, seed=seed) if mesh else failed_metrics()
-        item |= picture_scores(model, condition, objects[index], views_each)
+        drawn = partial(render_view, model, condition, objects[index].views.cameras)
+        item |= picture_scores(drawn, objects[index], views_each)
+        path = meshes / entry.category / f"{entry.name}.{extension}"
+        for name, score in textured_scores(path, objects[index], views_each).items():
+            item[f"{TEXTURED}{name}"] = score
         items.append(item)
         progress()
     return items
@@ -113,18 +128,15 @@ def _mesh_in_object_frame(path: Path, item: LearntObject) -> tuple[Mesh | None, 
     return transform_mesh(mesh, object_from_world), None
 
 
-def picture_scores(
-    model: DVRModel, condition: torch.Tensor, item: LearntObject, views_each: int
-) -> Scores:
-    """The mean ``view_scores`` of some views, spread evenly, where they show the object."""
+def picture_scores(drawn: Callable[[int], Picture], item: LearntObject, views_each: int) -> Scores:
+    """The mean ``view_scores`` of some drawn views, spread evenly, where they show the object."""
     count = len(item.views)
     chosen = np.linspace(0, count - 1, min(views_each, count)).round().astype(int)
     rows = []
     for view in chosen:
         if not item.views.masks[view].any():
             continue  # nothing of the object to compare there
-        picture = render_view(model, condition, item.views.cameras, int(view))
-        rows.append(view_scores(picture, item.views.images[view], item.views.masks[view]))
+        rows.append(view_scores(drawn(int(view)), item.views.images[view], item.views.masks[view]))
     columns = {name: [row[name] for row in rows if name in row] for name in PICTURE_SCORES}
     return {name: float(np.mean(values)) for name, values in columns.items() if values}
 
@@ -136,7 +148,20 @@ def training_view_scores(
     if not objects.single:
         return {}
     seen = Objects(objects.config, objects.split)
-    return picture_scores(model, object_condition(model, seen, 0, device), seen[0], views_each)
+    condition = object_condition(model, seen, 0, device)
+    drawn = partial(render_view, model, condition, seen[0].views.cameras)
+    return picture_scores(drawn, seen[0], views_each)
+
+
+def textured_scores(path: Path, item: LearntObject, views_each: int) -> Scores:
+    """Those of the newest textured mesh called like ``path``, as drawn; none without one."""
+    asset = find_textured(path)
+    if asset is None:
+        return {}
+    textured = load_textured(asset)
+    object_from_world = np.linalg.inv(item.views.world_from_object.double().numpy())
+    moved = replace(textured, mesh=transform_mesh(textured.mesh, object_from_world))
+    return picture_scores(partial(draw_textured, moved, item.views.cameras), item, views_each)
 
 
 def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str, Scores]:

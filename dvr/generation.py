@@ -1,6 +1,7 @@
 """Coloured meshes from a trained model."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,9 +172,26 @@ def subjects_in_folder(model: DVRModel, folder: Path, device: torch.device) -> I
             "pictures; name a run that was trained with an image encoder, such as simple"
         )
     size = model.config.data.input.size
-    for file in list_images(folder):
+    files = list_images(folder)
+    for file, name in zip(files, _names(files), strict=True):
         image = torch.from_numpy(read_input_image(file, size))[None]
         condition = model.condition(
             images_to_input(image).to(device), torch.zeros(1, dtype=torch.long, device=device)
         )
-        yield Subject("images", file.stem, condition, np.eye(4, dtype=np.float32))
+        yield Subject("images", name, condition, np.eye(4, dtype=np.float32))
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """What the meshes of pictures are called: their stems, and where two share one a suffix too."""
+    shared = Counter(file.stem for file in files)
+    taken = {stem for stem, count in shared.items() if count == 1}
+    names = []
+    for file in files:
+        name = file.stem
+        if shared[name] > 1:
+            name += f"_{file.suffix[1:]}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+        names.append(name)
+    return names

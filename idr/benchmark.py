@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from common.benchmark import Figure, agreement, now
-from common.cameras import Cameras, Rays
+from common.benchmark import Figure, agreement, mesh_figures, now
+from common.cameras import Cameras, Rays, pixel_grid
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sphere_tracer import step_grid
@@ -22,14 +22,17 @@ from common.training.terms import weighted_total
 from idr.config import IDRConfig
 from idr.data import PixelBatch, PixelBatches
 from idr.evaluation_count import EvaluationCount, counted
-from idr.experiment import make_model
+from idr.experiment import Experiment, make_model
+from idr.generation import CHUNK, UNIT_CUBE
 from idr.geometry import Geometry
 from idr.losses import eikonal
 from idr.model import IDRModel, StepOutput
+from idr.pictures import render_view
 from idr.reference_step import reference_step
 
 VIEWS, PICTURE_SIZE = 8, 64
 POOL, FIT_BATCH, FIT_RATE = 2**17, 512, 1e-3
+EVERY = 61  # of a picture's pixels, one in so many is also traced as the paper does
 NEAR_SURFACE = 0.1  # half of the points fitted lie about this near
 
 Samples = tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]
@@ -114,6 +117,40 @@ def compare(
     first, second = (median(cost.seconds for cost in taken) for taken in costs)
     first += share * refresh.seconds
     return [*figures, Figure("idr/seconds_per_step", first, second, second / first, equal, "s")]
+
+
+@torch.no_grad()
+def mesh_benchmark(model: IDRModel, resolution: int, device: torch.device) -> list[Figure]:
+    """The extraction of the surface in the unit sphere, beside that of the whole cube's grid."""
+
+    def level(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        return torch.maximum(model.geometry.sdf(points), points.norm(dim=-1) - 1)
+
+    with torch.nn.utils.parametrize.cached():
+        return mesh_figures("idr", level, UNIT_CUBE, resolution, CHUNK, device)
+
+
+@torch.no_grad()
+def render_benchmark(experiment: Experiment, height: int, device: torch.device) -> list[Figure]:
+    """Evaluations a pixel of one picture this high, colours and the making of its cache included.
+
+    The paper's search takes one pixel in EVERY, and evaluates each surface point once more.
+    """
+    model, cameras = experiment.model, experiment.cameras[[0]].to(device)
+    cameras = cameras.resized(height, round(cameras.width * height / cameras.height))
+    samples = model.config.rendering.samples
+    with counted(model.geometry) as ours:
+        cache, _ = model.cached(model.config.search.evaluation_resolution)
+        render_view(model, cache, cameras, 0)
+    pixel = pixel_grid(cameras.height, cameras.width)[::EVERY].to(device)
+    rays = cameras.rays(torch.zeros(len(pixel), dtype=torch.long, device=device), pixel)
+    with counted(model.geometry) as theirs:
+        oracle = as_oracle(model).find_surface(rays, cache)
+    equal, _ = agreement(model.find_surface(rays, cache), oracle)
+    mine = ours.total / (cameras.height * cameras.width * samples**2)
+    paper = (theirs.total + int(oracle.found.sum())) / len(pixel)
+    name = "idr/render_evaluations_per_pixel"
+    return [Figure(name, mine, paper, paper / mine, equal, "evaluations")]
 
 
 def as_oracle(model: IDRModel) -> IDRModel:

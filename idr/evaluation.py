@@ -9,7 +9,7 @@ from common.cameras import Cameras
 from common.data.views import Views
 from common.errors import UserError
 from common.meshes.files import load_mesh
-from common.meshes.find import find_mesh
+from common.meshes.find import find_mesh, find_textured
 from common.meshes.mesh import transform_mesh
 from common.meshes.metrics import compare_to_points, failed_metrics
 from common.rendering.view_scores import PICTURE_SCORES, view_scores
@@ -19,6 +19,7 @@ from idr.experiment import Experiment
 from idr.generation import scene_name
 from idr.learnt_frame import held_out_cameras, true_cameras_known
 from idr.pictures import render_view
+from idr.texture import textured_scores
 
 Scores = dict[str, float]
 TRAINING_VIEWS = 7
@@ -37,7 +38,8 @@ def evaluate_scene(
 
     ``views_each`` held-out and as many training views are compared, spread evenly; None: all that
     are held out and TRAINING_VIEWS. The items are a row for each view, and one for the mesh where
-    the scene has the true surface.
+    the scene has the true surface. Where there is a textured mesh, ``textured`` holds its scores at
+    the same held-out views.
     """
     config, scene, numbers = experiment.config, experiment.scene, experiment.numbers
     cache, _ = experiment.model.cached(config.search.evaluation_resolution)
@@ -54,6 +56,8 @@ def evaluate_scene(
             items.append({"name": names[view], "set": name} | scores)
             progress()
     path = meshes / f"{scene_name(experiment)}.{config.generation.extension}"
+    asset, compared = find_textured(path), spread(len(scene.held_out), views_each)
+    textured = textured_scores(experiment, asset, compared) if asset and compared else {}
     mesh = mesh_item(path, Path(config.data.path), seed)
     progress()
     return {
@@ -62,6 +66,7 @@ def evaluate_scene(
         "seconds": numbers["seconds"],
         "held_out": _means(items, "held_out"),
         "training": _means(items, "training"),
+        "textured": textured,
         "mesh": {name: value for name, value in mesh.items() if isinstance(value, float)},
         "cameras": camera_scores(experiment),
         "baselines": {},

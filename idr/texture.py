@@ -1,6 +1,6 @@
 """A texture for a scene's mesh from the appearance network, and how the result looks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,14 +126,14 @@ def mirrored_environment(
     )
 
 
-def textured_scores(experiment: Experiment, path: Path) -> dict[str, float]:
-    """The mean ``view_scores``, over the held-out views, of a textured mesh file as it is drawn."""
+def textured_scores(experiment: Experiment, path: Path, chosen: Sequence[int]) -> dict[str, float]:
+    """The mean ``view_scores`` of a textured mesh file as drawn, over ``chosen`` held-out views."""
     config, scene = experiment.config, experiment.scene
     learnt = held_out_cameras(config.cameras, scene, experiment.cameras).to("cpu")
     cameras = moved(learnt, _world(experiment))
     textured, views = load_textured(path), scene.held_out
     rows = []
-    for view in range(len(views)):
+    for view in chosen:
         picture = draw_textured(textured, cameras, view, config.rendering.samples)
         rows.append(view_scores(picture, views.images[view], views.masks[view]))
     columns = {name: [row[name] for row in rows if name in row] for name in PICTURE_SCORES}

@@ -5,6 +5,8 @@
     python scripts/benchmark.py idr                   IDR: networks of the paper's size
     python scripts/benchmark.py idr --size small      those of configs/idr_DTU.yaml
     python scripts/benchmark.py idr --quick --json benchmark.json
+    python scripts/benchmark.py mesh out/idr_spot     a run's extraction at 512 cells an axis
+    python scripts/benchmark.py render out/idr_DTU    an IDR run's picture, 1200 pixels high
 
 DVR: network evaluations per ray, rays per second and peak memory of the ray marcher, beside the
 dense march that evaluates every sample. Without RUN the field is 512 wide and fitted for a minute
@@ -14,22 +16,28 @@ IDR: evaluations per ray and seconds per training step, beside a plain version o
 on the same pixels with the same networks, which are fitted to a teapot first. A minute on two
 cores; with --quick, a smaller network and fewer pixels, a quarter of that.
 
-Both also say how far fast and plain agree.
+mesh and render count network evaluations, beside those of every vertex of the grid and those of
+the paper's search. All say how far fast and plain agree.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from method import find_run, load_config
+import torch
+from method import find_run, load_config, method_of
 
 import dvr.benchmark
 import idr.benchmark
-from common.benchmark import report
+from common.benchmark import Figure, report
 from common.command_line import positive
-from common.errors import run_command
+from common.errors import UserError, run_command
 from common.training.processes import choose_device
+from dvr.benchmark import mesh_benchmark as dvr_mesh
+from idr.benchmark import mesh_benchmark as idr_mesh
+from idr.benchmark import render_benchmark
 from idr.config import IDRConfig
+from idr.experiment import load_experiment
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIZES = {"paper": "idr_DTU_paper.yaml", "small": "idr_DTU.yaml"}
@@ -39,10 +47,14 @@ QUICK = ("training.rays=512", "model.mlp.hidden=128", "model.appearance.hidden=6
 def main() -> None:
     """Measure and print."""
     words = sys.argv[1:]
-    method = words.pop(0) if words[:1] in (["dvr"], ["idr"]) else "dvr"
-    arguments = (idr_parser if method == "idr" else dvr_parser)().parse_args(words)
+    subject = words.pop(0) if words and words[0] in PARSERS else "dvr"
+    arguments = PARSERS[subject]().parse_args(words)
     device = choose_device(arguments.device)
-    if method == "idr":
+    if subject == "mesh":
+        figures = measure_mesh(arguments, device)
+    elif subject == "render":
+        figures = measure_render(arguments, device)
+    elif subject == "idr":
         config = load_config(str(CONFIGS / SIZES[arguments.size]), QUICK * arguments.quick)
         assert isinstance(config, IDRConfig)
         effort = idr.benchmark.QUICK if arguments.quick else idr.benchmark.FULL
@@ -51,6 +63,43 @@ def main() -> None:
         run = None if arguments.run is None else find_run(arguments.run)
         figures = dvr.benchmark.benchmark(run, arguments.size, arguments.views, device)
     report(figures, arguments.json)
+
+
+def measure_mesh(arguments: argparse.Namespace, device: torch.device) -> list[Figure]:
+    """Of a run of either method."""
+    run = find_run(arguments.run)
+    if method_of(run) == "dvr":
+        return dvr_mesh(run, arguments.resolution, device)
+    return idr_mesh(load_experiment(run, device, "best").model, arguments.resolution, device)
+
+
+def measure_render(arguments: argparse.Namespace, device: torch.device) -> list[Figure]:
+    """Of an IDR run."""
+    run = find_run(arguments.run)
+    if method_of(run) == "dvr":
+        raise UserError(
+            f"{run.path}: was trained with DVR, whose pictures benchmark.py RUN measures; name a "
+            "run of method idr"
+        )
+    return render_benchmark(load_experiment(run, device, "best"), arguments.height, device)
+
+
+def mesh_parser() -> argparse.ArgumentParser:
+    """mesh [RUN] ..."""
+    parser = common_parser()
+    parser.add_argument("run", nargs="?", help="run folder or configuration; default: the newest")
+    parser.add_argument(
+        "--resolution", type=positive, default=512, help="cells: 32 times a power of two (512)"
+    )
+    return parser
+
+
+def render_parser() -> argparse.ArgumentParser:
+    """render [RUN] ..."""
+    parser = common_parser()
+    parser.add_argument("run", nargs="?", help="run folder or configuration; default: the newest")
+    parser.add_argument("--height", type=positive, default=1200, help="of the picture (1200)")
+    return parser
 
 
 def dvr_parser() -> argparse.ArgumentParser:
@@ -80,6 +129,9 @@ def common_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser
+
+
+PARSERS = {"dvr": dvr_parser, "idr": idr_parser, "mesh": mesh_parser, "render": render_parser}
 
 
 if __name__ == "__main__":

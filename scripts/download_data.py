@@ -4,6 +4,7 @@
     python scripts/download_data.py dtu_idr
     python scripts/download_data.py shapenet /big_disk/ShapeNet --keep-archive
     python scripts/download_data.py nmr --mirror https://our.server/archives
+    python scripts/download_data.py --list --json
 
 OUT is the folder to make. The archive is fetched to OUT.zip, checked, unpacked and removed. An
 interrupted download is continued by the same command. --mirror is the address of a folder
@@ -11,8 +12,11 @@ that has the archive under its authors' name. Terms and sources: docs/data.md.
 """
 
 import argparse
+import json
 import shlex
-from dataclasses import dataclass
+import sys
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -119,19 +123,26 @@ def main() -> None:
     parser.add_argument("--mirror", metavar="URL", help="fetch URL/<name of the archive> instead")
     parser.add_argument("--keep-archive", action="store_true", help="keep OUT.zip")
     parser.add_argument("--list", action="store_true", help="say what there is, and stop")
+    parser.add_argument("--json", action="store_true", help="print the outcome, or list, as JSON")
     arguments = parser.parse_args()
     if arguments.list:
-        print(listing())
-    elif arguments.data_set is None:
+        sets = {name: asdict(one) for name, one in DATA_SETS.items()}
+        print(json.dumps(sets, indent=2) if arguments.json else listing())
+        return
+    if arguments.data_set is None:
         parser.error("name a data set, or --list")
-    else:
-        wanted = DATA_SETS[arguments.data_set]
-        out = arguments.out or Path(wanted.out)
+    wanted = DATA_SETS[arguments.data_set]
+    out = arguments.out or Path(wanted.out)
+    then = wanted.then.format(out=shlex.quote(str(out)))
+    # Whoever reads the JSON from standard output is not to find anything else there.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
         try:
             fetch(wanted, out, arguments.mirror, arguments.keep_archive)
         except KeyboardInterrupt:
             raise Stopped("stopped; the same command continues") from None
-        print(f"next: {wanted.then.format(out=shlex.quote(str(out)))}")
+        print(f"next: {then}")
+    if arguments.json:
+        print(json.dumps({"data_set": arguments.data_set, "out": str(out), "next": then}, indent=2))
 
 
 def fetch(wanted: DataSet, out: Path, mirror: str | None, keep_archive: bool) -> None:

@@ -3,15 +3,18 @@
     python scripts/evaluate.py                                   the newest run under out/
     python scripts/evaluate.py out/dvr_ShapeNet --baselines
     python scripts/evaluate.py out/idr_DTU --views 3
+    python scripts/evaluate.py out/idr_spot --json | jq .held_out.psnr
 
-Writes RUN/evaluation.json and evaluation.csv and prints the table. The same run and seed print the
-same digits.
+Writes RUN/evaluation.json and evaluation.csv and prints the table. A textured mesh, where
+generate_mesh.py --textured made one, is drawn from the held-out cameras and scored beside the
+network's pictures. The same run and seed print the same digits.
 """
 
 import argparse
 import csv
 import io
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -48,19 +51,25 @@ def main() -> None:
     parser.add_argument(
         "--baselines", action="store_true", help="DVR: also retrieval and mean shape"
     )
+    parser.add_argument("--json", action="store_true", help="print evaluation.json, nothing else")
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
-    run = find_run(arguments.run)
-    print(f"run {run.path}")
-    score = _score_dvr if method_of(run) == "dvr" else _score_idr
-    result = score(run, arguments, device)
-    write_json(run.evaluation, result)
-    write_csv(run.evaluation.with_suffix(".csv"), result["items"])
-    print(table(rows_of(result)))
-    failed = [item["mesh_problem"] for item in result["items"] if "mesh_problem" in item]
-    if failed:
-        print(f"{len(failed)} meshes count as failures, the first: {failed[0]}", file=sys.stderr)
-    print(f"scores are in {run.evaluation}")
+    # Whoever reads the JSON from standard output is not to find anything else there.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        device = choose_device(arguments.device)
+        run = find_run(arguments.run)
+        print(f"run {run.path}")
+        score = _score_dvr if method_of(run) == "dvr" else _score_idr
+        result = score(run, arguments, device)
+        write_json(run.evaluation, result)
+        write_csv(run.evaluation.with_suffix(".csv"), result["items"])
+        print(table(rows_of(result)))
+        failed = [item["mesh_problem"] for item in result["items"] if "mesh_problem" in item]
+        if failed:
+            count = len(failed)
+            print(f"{count} meshes count as failures, the first: {failed[0]}", file=sys.stderr)
+        print(f"scores are in {run.evaluation}")
+    if arguments.json:
+        print(run.evaluation.read_text(encoding="utf-8").strip())
 
 
 def _score_dvr(run: RunFolder, arguments: argparse.Namespace, device: torch.device) -> dict:
@@ -90,7 +99,11 @@ def _score_idr(run: RunFolder, arguments: argparse.Namespace, device: torch.devi
 
 def rows_of(result: dict) -> dict[str, dict[str, float]]:
     """The lines of the table: this run, the views it was trained on, and what it is compared to."""
-    rows = {"this run": result["mesh"] | result["held_out"], "training views": result["training"]}
+    rows = {
+        "this run": result["mesh"] | result["held_out"],
+        "training views": result["training"],
+        "textured mesh": result.get("textured", {}),
+    }
     rows |= result["baselines"] | result.get("categories", {})
     rows |= {f"cameras {when}": scores for when, scores in result.get("cameras", {}).items()}
     return {name: row for name, row in rows.items() if row}

@@ -4,6 +4,7 @@
     python scripts/generate_mesh.py out/dvr_ShapeNet --resolution 256 --extension glb
     python scripts/generate_mesh.py out/dvr_ShapeNet --images my_pictures/
     python scripts/generate_mesh.py out/idr_DTU --export-cameras
+    python scripts/generate_mesh.py out/idr_spot --faces 20000 --json
     python scripts/generate_mesh.py out/idr_spot --textured --texture-size 2048 --bake gloss
 
 RUN is a run folder or a configuration. Meshes are in world units. DVR: those of the test split (of
@@ -178,7 +179,8 @@ def _idr_mesh(run: RunFolder, arguments: argparse.Namespace, device: torch.devic
     if path is None:
         report.empty = [scene_name(experiment)]
     elif texture is not None and len(experiment.scene.held_out):
-        report.scores = textured_scores(experiment, path)
+        every = range(len(experiment.scene.held_out))
+        report.scores = textured_scores(experiment, path, every)
     return report
 
 

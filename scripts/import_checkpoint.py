@@ -5,6 +5,7 @@
     python scripts/import_checkpoint.py ModelParameters/latest.pth out/scan65 --data data/DTU/scan65
     python scripts/import_checkpoint.py ModelParameters/2000.pth out/scan65_trained \\
         --cameras CamParameters/2000.pth --data data/DTU/scan65
+    python scripts/import_checkpoint.py model.pt out/imported --json
 
 FILE is read as data: nothing in it is run. OUT becomes a run folder whose network is the same
 function; its sizes come from FILE and everything else from CONFIG, by default the configuration of
@@ -13,6 +14,9 @@ transfer_appearance.py for IDR. See docs/checkpoints.md.
 """
 
 import argparse
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +45,32 @@ def main() -> None:
     parser.add_argument("--config", metavar="CONFIG", help="YAML file with all but the network")
     parser.add_argument("--cameras", metavar="FILE", type=Path, help="IDR: CamParameters")
     parser.add_argument("--data", metavar="PATH", help="the scene or collection learnt from")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     arguments = parser.parse_intermixed_args()
     run = RunFolder(arguments.out)
+    # Whoever reads the JSON from standard output is not to find anything else there.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        found = _import(run, arguments)
+        print(f"{arguments.file}: {found}")
+        print(f"run folder {run.path}")
+        print(f"mesh:  python scripts/generate_mesh.py {run.path}")
+    if arguments.json:
+        outcome = {"file": str(arguments.file), "run": str(run.path), "found": found}
+        print(json.dumps(outcome, indent=2))
+
+
+def _import(run: RunFolder, arguments: argparse.Namespace) -> str:
+    """Make the run folder; what the file holds, in words."""
     refuse_occupied(run)
     content = read_foreign(arguments.file)
     if is_dvr(content):
-        found = _import_dvr(run, content, arguments)
-    elif is_idr(content):
-        found = _import_idr(run, content, arguments)
-    else:
-        raise UserError(
-            f"{arguments.file}: holds weights of neither DVR (decoder.fc_p ...) nor IDR "
-            "(implicit_network.lin0 ...); name DVR's model.pt or a file of IDR's ModelParameters"
-        )
-    print(f"{arguments.file}: {found}")
-    print(f"run folder {run.path}")
-    print(f"mesh:  python scripts/generate_mesh.py {run.path}")
+        return _import_dvr(run, content, arguments)
+    if is_idr(content):
+        return _import_idr(run, content, arguments)
+    raise UserError(
+        f"{arguments.file}: holds weights of neither DVR (decoder.fc_p ...) nor IDR "
+        "(implicit_network.lin0 ...); name DVR's model.pt or a file of IDR's ModelParameters"
+    )
 
 
 def _import_dvr(run: RunFolder, content: Any, arguments: argparse.Namespace) -> str:

@@ -9,21 +9,38 @@ report to look at, OUT/report.html: do the cameras fit the masks? If another rea
 cameras fits clearly better, the option that mends it is named and no scene is written.
 
     python scripts/prepare_scene.py ~/photographs/shoe data/shoe --shorter-side 480
+    python scripts/prepare_scene.py shoe.mp4 data/shoe --frames 40 --masks light
+    python scripts/prepare_scene.py colmap_project data/shoe --json
     python scripts/train.py configs/idr_DTU.yaml data.path=data/shoe
 """
 
 import argparse
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from common.command_line import positive
 from common.errors import UserError, run_command
 from common.scenes.checks.corrections import CORRECTIONS, Correction
-from common.scenes.preparation import FRAMES, Preparation, prepare
+from common.scenes.preparation import FRAMES, Preparation, Prepared, prepare
 from common.scenes.sources import FORMATS
 
 
 def main() -> None:
+    """Parse the command line, prepare, and say what came of it."""
     arguments = _parser().parse_args()
+    # Whoever reads the JSON from standard output is not to find anything else there.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        prepared = _prepare(arguments)
+    if arguments.json:
+        outcome = {"source": arguments.source, "out": arguments.out, "report": prepared.report}
+        words = {name: str(path) for name, path in outcome.items()}
+        print(json.dumps(words | {"verdict": prepared.verdict}, indent=2))
+
+
+def _prepare(arguments: argparse.Namespace) -> Prepared:
+    """Make the scene; UserError where its cameras look wrong and it was not accepted."""
     wanted = Preparation(
         format=arguments.format,
         corrections={
@@ -49,6 +66,7 @@ def main() -> None:
         raise UserError(f"{arguments.source}: {prepared.verdict}; or --accept the scene as it is")
     print(prepared.verdict)
     print(f"train:  python scripts/train.py configs/idr_DTU.yaml data.path={arguments.out}")
+    return prepared
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write the cameras in these formats too",
     )
     add("--accept", action="store_true", help="write the scene although the cameras look wrong")
+    add("--json", action="store_true", help="print the outcome as JSON")
     corrections = parser.add_argument_group("mend cameras, as the report advises")
     for correction in CORRECTIONS:
         _add_correction(corrections, correction)

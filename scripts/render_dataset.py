@@ -12,12 +12,18 @@ With --ground too, the object stands on a textured floor and is seen from above 
 structure from motion can find the cameras of, like one's own photographs.
 
 Interrupted work is continued by the same command.
+
+    python scripts/render_dataset.py cad/chairs cad/tables data/furniture --views 24
+    python scripts/render_dataset.py spot.obj data/spot --scene --gloss
+    python scripts/render_dataset.py cad/chairs data/chairs --limit 10 --json
 """
 
 import argparse
+import json
 import os
 import sys
 from collections import Counter
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from tqdm import tqdm
@@ -59,14 +65,17 @@ ONLY_SCENE = ("texture", "ground")
 
 
 def main() -> None:
+    """Parse the command line and render."""
     arguments = _parse()
-    if arguments.scene:
-        _make_scene(arguments)
-    else:
-        _make_collection(arguments)
+    # Whoever reads the JSON from standard output is not to find anything else there.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        made = _make_scene(arguments) if arguments.scene else _make_collection(arguments)
+    if arguments.json:
+        print(json.dumps({"out": str(arguments.out)} | made, indent=2))
 
 
-def _make_scene(arguments: argparse.Namespace) -> None:
+def _make_scene(arguments: argparse.Namespace) -> dict[str, object]:
+    """Render a scene, unless it is there; what --json says of it."""
     if len(arguments.mesh_dirs) > 1:
         raise UserError("--scene: a scene is of one mesh; several were given")
     out, settings = arguments.out, _scene_settings(arguments)
@@ -75,7 +84,7 @@ def _make_scene(arguments: argparse.Namespace) -> None:
     print(mesh if texture is None else f"{mesh} with {texture.name} around it")
     if is_scene_finished(out, describe(mesh, texture, settings)):
         print(f"{out}: was there already")
-        return
+        return {"views": settings.views, "size": settings.size, "rendered": 0}
     use_threads(arguments.workers)
     progress = tqdm(total=settings.views, unit="view", disable=not sys.stderr.isatty())
     try:
@@ -88,9 +97,11 @@ def _make_scene(arguments: argparse.Namespace) -> None:
     finally:
         progress.close()
     print(f"{out}: {settings.views} views of {settings.size} x {settings.size} pixels")
+    return {"views": settings.views, "size": settings.size, "rendered": settings.views}
 
 
-def _make_collection(arguments: argparse.Namespace) -> None:
+def _make_collection(arguments: argparse.Namespace) -> dict[str, object]:
+    """Render the objects that are not there yet; what --json says of them."""
     out = arguments.out
     settings = _collection_settings(arguments)
     sources = _find(arguments.mesh_dirs, arguments.category)
@@ -107,6 +118,8 @@ def _make_collection(arguments: argparse.Namespace) -> None:
     print(_summary(out, rendered, before, skipped))
     if rendered + before == 0:
         raise UserError("no object could be rendered; the reasons are above")
+    names = [f"{source.category}/{source.name}" for source in skipped]
+    return {"rendered": rendered, "there_already": before, "skipped": names}
 
 
 def _render(
@@ -180,6 +193,7 @@ def _parse() -> argparse.Namespace:
         help="picture for a scene's mesh, instead of its material (where the file names none: "
         "the only picture beside it)",
     )
+    add("--json", action="store_true", help="print what was rendered as JSON")
     arguments = parser.parse_args()
     for name in ONLY_COLLECTION if arguments.scene else ONLY_SCENE:
         if getattr(arguments, name) is not None:

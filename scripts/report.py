@@ -4,6 +4,7 @@
     python scripts/report.py out/idr_DTU --views 10
     python scripts/report.py out/dvr_ShapeNet --objects 40
     python scripts/report.py out/idr_spot out/idr_spot_trained_cameras --out comparison.html
+    python scripts/report.py out/idr_spot --json | jq -r .page
 
 A scene's page has its surface to turn, photographs beside renderings, error maps, curves, scores
 and cameras; a collection's page its best and worst objects. Several runs share one page with their
@@ -12,6 +13,9 @@ are those of RUN/evaluation.json: run scripts/evaluate.py first.
 """
 
 import argparse
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -48,10 +52,21 @@ def main() -> None:
         "--objects", type=positive, default=16, help="objects drawn of a collection (16)"
     )
     add_loading(parser)
+    parser.add_argument("--json", action="store_true", help="print where the page is as JSON")
     arguments = parser.parse_args()
+    # Whoever reads the JSON from standard output is not to find anything else there.
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        runs = [find_run(name) for name in arguments.runs] or [find_run(None)]
+        out = arguments.out or _default_place(runs)
+        _write(out, runs, arguments)
+        print(f"open in a browser: {out}")
+    if arguments.json:
+        print(json.dumps({"runs": [str(run.path) for run in runs], "page": str(out)}, indent=2))
+
+
+def _write(out: Path, runs: list[RunFolder], arguments: argparse.Namespace) -> None:
+    """Draw the runs and write their page."""
     device = choose_device(arguments.device)
-    runs = [find_run(name) for name in arguments.runs] or [find_run(None)]
-    out = arguments.out or _default_place(runs)
     records = [read_record(run, arguments.checkpoint) for run in runs]
     looks = []
     for run, record in zip(runs, records, strict=True):
@@ -63,7 +78,6 @@ def main() -> None:
         write_scene_report(out, records[0], looks[0])
     else:
         write_collection_report(out, records[0], looks[0])
-    print(f"open in a browser: {out}")
 
 
 def _default_place(runs: list[RunFolder]) -> Path:

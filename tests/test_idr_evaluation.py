@@ -206,8 +206,8 @@ class TestWhole:
     def test_it_has_the_agreed_keys(self, experiment, tmp_path) -> None:
         save_sphere(tmp_path / "ball.ply", WORLD_RADIUS)
         result = score(experiment, tmp_path)
-        assert list(result) == ["method", "step", "seconds", "held_out", "training", "mesh",
-                                "cameras", "baselines", "items"]  # fmt: skip
+        assert list(result) == ["method", "step", "seconds", "held_out", "training", "textured",
+                                "mesh", "cameras", "baselines", "items"]  # fmt: skip
         assert (result["method"], result["step"], result["seconds"]) == ("idr", 5, 1.5)
         assert set(result["held_out"]) == set(result["training"]) == {
             "psnr", "psnr_whole", "ssim", "mask_iou",
