@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import UserError
+from common.plain_yaml import parse_yaml
 
 
 class Section(BaseModel):
@@ -62,7 +63,7 @@ def _load_inherited(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise UserError(f"{path}: inherit_from comes back to this file; remove one of the links")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such configuration file; see the folder configs/") from error
     except IsADirectoryError as error:
@@ -101,12 +102,12 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
             raise UserError(
-                f"'{override}': expected section.key=value, as in training.iterations=500"
+                f"{override!r:.200}: expected section.key=value, as in training.iterations=500"
             )
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except yaml.YAMLError as error:
-            raise UserError(f"'{override}': the value is not valid YAML") from error
+            raise UserError(f"{override!r:.200}: the value is not valid YAML") from error
         for key in reversed(dotted.split(".")):
             value = {key: value}
         content = merge(content, value)
@@ -127,14 +128,14 @@ def _problem(model: type[Section], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, key_names(model), n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else "train.py --help-config lists the keys"
-        return f"unknown key '{key}' ({hint})"
+        return f"unknown key {key!r:.200} ({hint})"
     if item["type"] == "missing":
-        return f"'{key}' is required and missing"
+        return f"{key!r} is required and missing"
     message = item["msg"][0].lower() + item["msg"][1:]
     message = message.removeprefix("value error, ")
     if "ctx" in item and "error" in item["ctx"]:
-        return f"'{key}': {message}"
-    return f"'{key}': {message}, got {item['input']!r}"
+        return f"{key!r:.200}: {message}"
+    return f"{key!r:.200}: {message}, got {item['input']!r:.200}"
 
 
 def key_names(model: type[BaseModel]) -> list[str]:

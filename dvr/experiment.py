@@ -12,6 +12,7 @@ from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings
 from common.training.run_folder import RunFolder, load_checkpoint, load_model_state
+from common.training.run_lock import only_training
 from dvr.config import DVRConfig, ModelConfig
 from dvr.data import EMBEDDED, SHAPENET, Objects
 from dvr.model import DVRModel
@@ -35,22 +36,35 @@ def train_experiment(
     # What is wrong with the data should be known before the run folder changes.
     for split in (objects, validation):
         split[0]
-    if process.leads:
-        prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
-    wait_for_all(process)
-    torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
-    if process.leads:
-        size = sum(parameter.numel() for parameter in model.parameters())
-        print(
-            f"{config.data.path}: {len(objects)} training, {len(validation)} validation objects; "
-            f"{size:,} parameters on {process.device}; run folder {run.path}"
-        )
-        if objects.of_scene and not run.latest.exists():
-            views = objects[0].views
-            names = [f"view {number}" for number in range(len(views))]
-            print(first_look(run.path / "scene.html", config.data.path, views, names))
-    task = DVRTask(model, config, objects, validation, process)
-    train(task, config.training, run, process, exit_after)
+    with only_training(run, process):
+        if process.leads:
+            prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
+        wait_for_all(process)
+        torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
+        if process.leads:
+            _announce(config, objects, validation, model, process, run)
+        task = DVRTask(model, config, objects, validation, process)
+        train(task, config.training, run, process, exit_after)
+
+
+def _announce(
+    config: DVRConfig,
+    objects: Objects,
+    validation: Objects,
+    model: DVRModel,
+    process: Process,
+    run: RunFolder,
+) -> None:
+    """Say what is going to be trained; of a scene, before the first step, whether cameras fit."""
+    size = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{config.data.path}: {len(objects)} training, {len(validation)} validation objects; "
+        f"{size:,} parameters on {process.device}; run folder {run.path}"
+    )
+    if objects.of_scene and not run.latest.exists():
+        views = objects[0].views
+        names = [f"view {number}" for number in range(len(views))]
+        print(first_look(run.path / "scene.html", config.data.path, views, names))
 
 
 def _model_of(settings: dict, run: RunFolder) -> ModelConfig:

@@ -14,6 +14,7 @@ from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings
 from common.training.run_folder import RunFolder, load_checkpoint, load_model_state
+from common.training.run_lock import only_training
 from idr.config import IDRConfig, ModelConfig
 from idr.data import Scene, load_scene
 from idr.model import IDRModel
@@ -43,21 +44,27 @@ def train_experiment(
     wait_for_all(process)
     scene = load_scene(config)
     model = make_model(config, scene.rough_cameras).to(process.device)
-    if process.leads:
-        prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
-    wait_for_all(process)
-    torch.set_float32_matmul_precision(_matmul_precision(config, process))
-    if process.leads:
-        size = sum(parameter.numel() for parameter in model.parameters())
-        print(
-            f"{config.data.path}: {len(scene.training)} training, {len(scene.held_out)} held-out "
-            f"views; {size:,} parameters on {process.device}; run folder {run.path}"
-        )
-        if not run.latest.exists():
-            views, names = scene.training, scene.training_names
-            print(first_look(run.path / "scene.html", config.data.path, views, names))
-    task = IDRTask(model, config, scene, process)
-    train(task, config.training, run, process, exit_after)
+    with only_training(run, process):
+        if process.leads:
+            prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
+        wait_for_all(process)
+        torch.set_float32_matmul_precision(_matmul_precision(config, process))
+        if process.leads:
+            _announce(config, scene, model, run)
+        task = IDRTask(model, config, scene, process)
+        train(task, config.training, run, process, exit_after)
+
+
+def _announce(config: IDRConfig, scene: Scene, model: IDRModel, run: RunFolder) -> None:
+    """Say what is going to be trained, and before the first step whether the cameras fit."""
+    size = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"{config.data.path}: {len(scene.training)} training, {len(scene.held_out)} held-out "
+        f"views; {size:,} parameters on {model.cache.device}; run folder {run.path}"
+    )
+    if not run.latest.exists():
+        views, names = scene.training, scene.training_names
+        print(first_look(run.path / "scene.html", config.data.path, views, names))
 
 
 def _matmul_precision(config: IDRConfig, process: Process) -> Literal["medium", "high", "highest"]:

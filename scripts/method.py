@@ -43,6 +43,6 @@ def _config_class(method: object, source: str) -> type[Config]:
     choices = " or ".join(CONFIGS)
     if method is None:
         raise UserError(f"{source}: 'method' is required and missing; set it to {choices}")
-    if method not in CONFIGS:
-        raise UserError(f"{source}: 'method' is {method!r}; expected {choices}")
-    return CONFIGS[str(method)]
+    if not isinstance(method, str) or method not in CONFIGS:
+        raise UserError(f"{source}: 'method' is {method!r:.80}; expected {choices}")
+    return CONFIGS[method]

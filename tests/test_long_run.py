@@ -100,7 +100,7 @@ def test_what_is_logged_can_be_read_by_tensorboard(tmp_path) -> None:
         log.close()
     events = EventAccumulator(str(run.logs), size_guidance={"scalars": 0})
     events.Reload()
-    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    found = [(event.step, event.value) for event in events.Scalars("loss/total")]
     assert found == [(1, 41), (2, 42), (3, 63), (4, 64), (5, 65), (6, 66)]
     assert [event.step for event in events.Images("grey")] == [6]
     assert "mesh_VERTEX" in events.Tags()["tensors"]

@@ -215,8 +215,8 @@ class TestMeshes:
 
 
 class TestEvaluation:
-    KEYS = ["method", "step", "seconds", "held_out", "training", "mesh", "categories", "baselines",
-            "items"]  # fmt: skip
+    KEYS = ["method", "step", "seconds", "held_out", "training", "textured", "mesh",
+            "categories", "baselines", "items"]  # fmt: skip
 
     def test_it_has_the_agreed_keys_and_names(self, scored) -> None:
         result = read_evaluation(scored)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-import yaml
-
 from common.errors import UserError
+from common.plain_yaml import parse_yaml
 from common.training.run_config import checkpoint_of, read_settings
 from common.training.run_folder import RunFolder, load_checkpoint
 
@@ -75,7 +74,7 @@ def scores_in(content: object) -> Scores:
 
 
 def _versions(config: Path) -> dict[str, str]:
-    versions = yaml.safe_load(config.read_text(encoding="utf-8")).get("versions")
+    versions = parse_yaml(config.read_text(encoding="utf-8")).get("versions")
     if not isinstance(versions, dict):
         return {}
     return {str(name): str(version) for name, version in versions.items()}

@@ -1,4 +1,4 @@
-"""TensorBoard scalars and images, and metrics.jsonl beside them."""
+"""What TensorBoard shows of a run, and metrics.jsonl beside it."""
 
 import json
 import math
@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary
-from tqdm import tqdm
 
+from common.progress import say
+from common.training.curves import curve, page
 from common.training.event_file import EventFile
 from common.training.run_folder import RunFolder, write_atomically
+from common.training.run_summary import run_summaries
 
 # Pictures and meshes are no longer added to logs of this size.
 MOST_BYTES = 2**30
@@ -23,7 +25,7 @@ class Log:
     """Writes each record to TensorBoard and to metrics.jsonl.
 
     Opened at a step: what an interrupted run wrote beyond its last checkpoint is dropped, so that
-    the record has neither gaps nor doubles.
+    the record has neither gaps nor doubles. TensorBoard is told the run's settings then, too.
     """
 
     def __init__(self, run: RunFolder, step: int) -> None:
@@ -31,7 +33,10 @@ class Log:
         self._open(step)
 
     def scalars(self, group: str, values: dict[str, float], step: int, seconds: float) -> None:
-        """Record named numbers of one group, such as 'train' or 'validation'."""
+        """Record named numbers of one group, 'train' or 'validation'.
+
+        In metrics.jsonl they are ``group/name``; TensorBoard's curves are named by their meaning.
+        """
         record: dict[str, float | None] = {"step": step, "seconds": round(seconds, 3)}
         record |= {
             # JSON knows neither infinity nor NaN.
@@ -42,7 +47,7 @@ class Log:
             self._metrics.write(json.dumps(record) + "\n")
             self._metrics.flush()
         for name, value in values.items():
-            self._add(summary.scalar(f"{group}/{name}", value), step)
+            self._add(summary.scalar(curve(group, name), value), step)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
         """Record an RGB picture (H, W, 3), uint8."""
@@ -89,6 +94,8 @@ class Log:
     def _open(self, step: int) -> None:
         _drop_after(self._run.metrics, step)
         self._events = EventFile(self._run.logs, step)
+        for content in (page(), *run_summaries(self._run)):
+            self._add(content, step + 1)
         self._metrics = self._run.metrics.open("a", encoding="utf-8")
 
     def _add(self, content: Summary, step: int) -> None:
@@ -101,7 +108,7 @@ class Log:
             size = sum(file.stat().st_size for file in self._run.logs.iterdir() if file.is_file())
             self._full = size > MOST_BYTES
             if self._full:
-                tqdm.write(
+                say(
                     f"{self._run.logs}: has {size / 2**30:.1f} GiB; no more pictures and meshes "
                     "are added (raise training.visualise_every)"
                 )

@@ -5,7 +5,6 @@ state, and a resumed run continues exactly where an uninterrupted one would be.
 """
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from common.config import TrainingConfig
 from common.errors import Diverged, Stopped
+from common.progress import ProgressLine, duration, say, warn
 from common.training.batches import batches
 from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log
 from common.training.optimiser import make_optimiser
+from common.training.pace import CHECKPOINT, PICTURES, VALIDATION, Pace
 from common.training.processes import Process, any_process, wait_for_all
 from common.training.readings import Reading, read
 from common.training.run_folder import RunFolder
@@ -107,15 +107,15 @@ def train(
         forget_after(run, state.progress.step)
     log = Log(run, state.progress.step) if process.leads else None
     try:
-        with _bar(config, state.progress, process) as bar, StopRequest(exit_after) as stop:
-            _Training(task, config, run, process, state, log, bar).to_the_end(stop, resumes)
+        with StopRequest(exit_after) as stop:
+            Training(task, config, run, process, state, log).to_the_end(stop, resumes)
     finally:
         if log:
             log.close()
     return state.progress
 
 
-class _Training:
+class Training:
     """A training under way. ``log`` is there in the process that leads, alone."""
 
     def __init__(
@@ -126,12 +126,14 @@ class _Training:
         process: Process,
         state: State,
         log: Log | None,
-        bar: tqdm,
     ) -> None:
         self.task, self.config, self.run, self.process = task, config, run, process
-        self.state, self.log, self.bar = state, log, bar
+        self.state, self.log = state, log
         self.model = _distributed(task.model, process)
         self.meter = _Meter()
+        self.pace = Pace(config)
+        self.loss = math.nan
+        self._lap_started = time.perf_counter()
 
     def to_the_end(self, stop: StopRequest, resumes: bool) -> None:
         """All steps, however often the training must go back."""
@@ -139,18 +141,22 @@ class _Training:
             self._keep_if_due()
         else:
             self._checkpoint()
-        while self.state.progress.step < self.config.iterations or self.state.watch.lost:
-            if self.state.watch.lost:
-                self._go_back()
-            self._steps(stop)
+        with self._line() as line:
+            while self.state.progress.step < self.config.iterations or self.state.watch.lost:
+                if self.state.watch.lost:
+                    line.advance(self._go_back())
+                self._steps(stop, line)
         self._save_latest()
 
-    def _steps(self, stop: StopRequest) -> None:
+    def _steps(self, stop: StopRequest, line: ProgressLine) -> None:
         """To the last step, or until the watch says that the weights are lost."""
         progress = self.state.progress
         due = range(progress.step, self.config.iterations)
+        self.lap()
         for batch in batches(self.task.batches, due, self.task.workers):
-            self._step(batch)
+            self.step(batch)
+            self.pace.step(self.lap())
+            line.advance()
             if self.state.watch.lost:
                 return
             self._milestones()
@@ -162,7 +168,7 @@ class _Training:
                     f"({self.run.path})"
                 )
 
-    def _step(self, batch: Any) -> None:
+    def step(self, batch: Any) -> None:
         """One update, unless something is wrong with it."""
         started = time.perf_counter()
         progress, optimiser, watch = self.state.progress, self.state.optimiser, self.state.watch
@@ -182,7 +188,7 @@ class _Training:
         if wrong is None:
             optimiser.step()
         else:
-            self._say(f"step {progress.step} left out: {wrong}")
+            self._warn(f"step {progress.step} left out: {wrong}")
             if not _finite_buffers(self.task.model):
                 watch.condemn()
         if progress.step == self.config.iterations:
@@ -194,8 +200,7 @@ class _Training:
             values = self.meter.scalars(reading, rate) | {"left_out": watch.left_out}
             if self.log:
                 self.log.scalars("train", values, progress.step, progress.seconds)
-            self.bar.set_postfix({"loss": f"{reading.loss:.4f}"}, refresh=False)
-        self.bar.update()
+        self.loss = reading.loss
 
     def _milestones(self) -> None:
         """What happens every so many steps: validation, pictures, checkpoints (rank 0 alone)."""
@@ -206,25 +211,33 @@ class _Training:
         if self.log is None:
             return
         if step % config.validate_every == 0 or last:
-            task.model.eval()
-            metrics = task.validate()
-            self.log.scalars("validation", metrics, step, progress.seconds)
-            summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            tqdm.write(f"step {step}: {summary}", file=sys.stdout)
-            score = metrics[config.select_by] * (-1 if config.select_by == "depth_error" else 1)
-            if not math.isnan(score) and (progress.best is None or score > progress.best):
-                progress.best = score
-                self.state.save(self.run.best)
+            self._validate(self.log)
+            self.pace.between(VALIDATION, self.lap())
         if step % config.visualise_every == 0 or last:
             task.model.eval()
             task.show(self.log, step)
+            self.pace.between(PICTURES, self.lap())
         if step % config.checkpoint_every == 0:
             self._checkpoint()
+
+    def _validate(self, log: Log) -> None:
+        """Record the scores, and keep the best."""
+        progress, criterion = self.state.progress, self.config.select_by
+        self.task.model.eval()
+        metrics = self.task.validate()
+        log.scalars("validation", metrics, progress.step, progress.seconds)
+        summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        say(f"step {progress.step}: {summary}")
+        score = metrics[criterion] * (-1 if criterion == "depth_error" else 1)
+        if not math.isnan(score) and (progress.best is None or score > progress.best):
+            progress.best = score
+            self.state.save(self.run.best)
 
     def _checkpoint(self) -> None:
         """Save, and keep what is good to go back to."""
         self._save_latest()
         self._keep_if_due()
+        self.pace.between(CHECKPOINT, self.lap())
 
     def _is_good_to_keep(self) -> bool:
         """The same for interrupted runs, which save at other steps too."""
@@ -240,8 +253,11 @@ class _Training:
             self.log.flush()
             self.state.save(self.run.latest)
 
-    def _go_back(self) -> None:
-        """To a kept checkpoint, each time without success to the one before, at a lower rate."""
+    def _go_back(self) -> int:
+        """To a kept checkpoint, each time without success to the one before, at a lower rate.
+
+        Returns by how many steps, as a negative number.
+        """
         watch, trouble = self.state.watch, self.state.watch.lost
         step, seconds = self.state.progress.step, self.state.progress.seconds
         kept = [number for number in self.run.kept_steps() if number <= step]
@@ -259,16 +275,38 @@ class _Training:
             self.state.save(self.run.latest)
             forget_after(self.run, target)
             self.log.rewind(target)
-        self.bar.update(target - step)
-        self._say(
+        self._warn(
             f"iteration {step}: {trouble}; back to iteration {target} with "
             f"{self.state.watch.slower:g} of the learning rate "
             f"(rollback {self.state.watch.rollbacks} of {MOST_ROLLBACKS})"
         )
+        return target - step
 
-    def _say(self, sentence: str) -> None:
+    def _warn(self, sentence: str) -> None:
         if self.process.leads:
-            tqdm.write(sentence, file=sys.stderr)
+            warn(sentence)
+
+    def lap(self) -> float:
+        """Seconds since it was last asked."""
+        before, self._lap_started = self._lap_started, time.perf_counter()
+        return self._lap_started - before
+
+    def _line(self) -> ProgressLine:
+        total, done, shown = self.config.iterations, self.state.progress.step, self.process.leads
+        return ProgressLine("training", "step", total, done, self._describe, shown)
+
+    def _describe(self) -> str:
+        """The end of the line: the time left, the speed and the loss."""
+        step, pace = self.state.progress.step, self.pace.seconds_per_step
+        left = self.pace.left(step)
+        if left is None or not pace:
+            return ""
+        now = f"{_speed(pace)}, loss {self.loss:.4f}"
+        if step == self.config.iterations:
+            return now
+        # Before the first validation nobody knows how long one takes.
+        about = duration(left.seconds) if left.whole else f"at least {duration(left.seconds)}"
+        return f"{about} left, {now}"
 
 
 class _Meter:
@@ -297,17 +335,8 @@ class _Meter:
         return values
 
 
-def _bar(config: TrainingConfig, progress: Progress, process: Process) -> tqdm:
-    return tqdm(
-        total=config.iterations,
-        initial=progress.step,
-        unit="step",
-        desc="training",
-        disable=not process.leads,
-        # A file gets a line now and then instead of a bar redrawn ten times a second.
-        mininterval=0.1 if sys.stderr.isatty() else 15,
-        ascii=not sys.stderr.isatty(),
-    )
+def _speed(seconds: float) -> str:
+    return f"{1 / seconds:.1f} steps/s" if seconds < 1 else f"{seconds:.1f} s/step"
 
 
 def _distributed(model: nn.Module, process: Process) -> nn.Module:

@@ -11,6 +11,7 @@ import yaml
 
 from common.config import Section
 from common.errors import UserError
+from common.plain_yaml import parse_yaml
 from common.training.run_folder import (
     RunFolder,
     give_second_name,
@@ -51,7 +52,7 @@ def prepare_run(
 def read_settings(run: RunFolder) -> dict[str, Any]:
     """The resolved settings that a run was trained with, as its config.yaml has them."""
     try:
-        content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        content = parse_yaml(run.config.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
             f"{run.path}: not a run folder (no config.yaml); name one made by scripts/train.py"

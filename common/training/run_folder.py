@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ import torch
 import yaml
 
 from common.errors import UserError
+from common.training.foreign_weights import read_foreign
+
+WINDOWS = os.name == "nt"
+READERS_TIME = 60  # seconds that a program may take to read a file
 
 
 @dataclass(frozen=True)
@@ -73,14 +78,25 @@ class RunFolder:
         """Scores."""
         return self.path / "evaluation.json"
 
+    @property
+    def lock(self) -> Path:
+        """Names the process that trains here, see run_lock."""
+        return self.path / "training.lock"
+
     def keep_aside(self) -> Path | None:
-        """Rename the folder, if there is one, so that a new run can start; the new name."""
-        if not self.path.exists():
+        """Rename the folder, if a run is there, so that a new one can start; the new name.
+
+        The lock stays: it is the new training's.
+        """
+        if not self.path.exists() or list(self.path.iterdir()) == [self.lock]:
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
         self.path.rename(aside)
+        if (lock := RunFolder(aside).lock).exists():
+            self.path.mkdir()
+            os.replace(lock, self.lock)
         return aside
 
 
@@ -101,7 +117,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         # A full disk reports no name; say which file it was.
@@ -116,8 +132,18 @@ def give_second_name(path: Path, other: Path) -> None:
         os.link(path, partial)
     except OSError:  # not every file system has links
         shutil.copyfile(path, partial)
-    os.replace(partial, other)
+    _replace(partial, other)
     partial.unlink(missing_ok=True)  # replacing one name of a file by another of it does nothing
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename over a file. Windows refuses while another program reads it: its end is awaited."""
+    for _ in range(READERS_TIME if WINDOWS else 0):
+        try:
+            return os.replace(partial, path)
+        except PermissionError:
+            time.sleep(1)
+    os.replace(partial, path)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -149,7 +175,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 _UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError,
-    zipfile.BadZipFile, NotImplementedError,
+    zipfile.BadZipFile, NotImplementedError, LookupError, TypeError, AttributeError, UserError,
 )  # fmt: skip
 
 
@@ -163,6 +189,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     with path.open("rb") as file:
         try:
             _check_sums(file)
+            # torch.load believes sizes and lets a file call bytearray; this reader does neither.
+            read_foreign(path)
             state = torch.load(file, map_location=device, weights_only=True)
         # What is cut short makes the reader seek beyond the end, an OSError.
         except _UNREADABLE as e:
