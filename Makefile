@@ -41,7 +41,6 @@ test: $(VENV)/installed-extras
 
 torture: $(VENV)/installed-extras
 	OMP_NUM_THREADS=1 "$(PY)" -m tests.torture
-	"$(PY)" -m tests.fuzzing colmap --seconds 60
 
 clean:
 	rm -rf "$(VENV)" out data/furniture data/sculpture

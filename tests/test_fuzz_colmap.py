@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from common.errors import UserError
-from tests.fuzzing import COLMAP_MODULES, Crash, colmap_readers, fuzz
+from tests.fuzz_targets import TARGETS
+from tests.fuzzing import Crash, fuzz
 
 THIS = [sys.modules[__name__]]
 DOOR = range(176, 186)
@@ -17,8 +18,8 @@ NAMES = ("cameras", "images", "points3D")
     "name", [f"{name}{suffix}" for suffix in (".bin", ".txt") for name in NAMES]
 )
 def test_damaged_files_end_in_a_sentence(tmp_path, name):
-    read, seed = colmap_readers(tmp_path)[name]
-    result = fuzz(read, [seed], COLMAP_MODULES, random.Random(0), inputs=150)
+    target = TARGETS[f"colmap/{name}"](tmp_path)
+    result = fuzz(target.read, target.seeds, target.modules, random.Random(0), inputs=150)
     # Nearly all damage is seen, some makes another valid model, and some led to new lines.
     assert 75 < result.refused < 150 and result.kept > 2
 

@@ -133,8 +133,8 @@ class TestMeshes:
         mesh.unlink()
         chance = random.Random(0)
         for _ in range(2):
-            at = chance.randint(max(1, life.lines - 25), life.lines)
-            killed = live("generate_mesh", tmp_path / "run", death=Death("line", at))
+            at = chance.randint(1, life.lines["mesh"])
+            killed = live("generate_mesh", tmp_path / "run", death=Death("mesh", at))
             assert killed.code == -signal.SIGKILL
             assert not mesh.exists() or mesh.read_bytes() == whole
 
@@ -147,7 +147,7 @@ class TestLittleRoom:
         file = write_settings(tmp_path / "config.yaml", merged(settings, changes))
         assert live("train", file, "training.iterations=3").code == 0
         for room in (20_000, 0):
-            full = live("train", file, file_limit=room)
+            full = live("train", file, death=Death("full", room))
             assert full.code == 2, full.err
             assert full.err.count("error:") == 1 and "Traceback" not in full.err
             assert "run the same command again" in full.err

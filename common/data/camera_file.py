@@ -59,9 +59,11 @@ def _count_views(
     present = {name for name in (*required, *optional) if indices[name]}
     count = max(max(indices[name]) for name in present) + 1
     for name in sorted(present):
-        if missing := sorted(set(range(count)) - indices[name]):
+        # Not all of 0 ... count - 1 at once: a key may claim any number of views.
+        missing = next((i for i in range(count) if i not in indices[name]), None)
+        if missing is not None:
             raise UserError(
-                f"{path}: key {name}_{missing[0]} is missing, but other matrices count to "
+                f"{path}: key {name}_{missing} is missing, but other matrices count to "
                 f"{count - 1}; views must be numbered 0 to {count - 1} without gaps"
             )
     return count, present

@@ -25,6 +25,7 @@ from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.data.views import SparseDepth, Views
 from common.errors import UserError
+from common.plain_yaml import parse_yaml
 from common.scenes.normalisation import check_object_in_ball
 
 _FARTHEST = 1e9  # file units; renderers mark the background with numbers like 1e10
@@ -204,7 +205,7 @@ def _category_names(root: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        metadata = yaml.safe_load(path.read_text()) or {}
+        metadata = parse_yaml(path.read_text()) or {}
         # ShapeNet lists synonyms, "airplane,aeroplane,plane": the first is enough.
         return {str(key): str(value["name"]).split(",")[0] for key, value in metadata.items()}
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:

@@ -73,15 +73,12 @@ def read_parts(path: Path) -> list[Part]:
     is not finite, or holds no triangle.
     """
     try:
-        scene = trimesh.load_scene(path, process=False)
+        parts = _parts_of(trimesh.load_scene(path, process=False))
     except Exception as error:  # the parsers raise whatever they stumble over
-        raise UserError(f"{path}: cannot be read as a mesh ({error})") from error
-    parts = []
-    for node in scene.graph.nodes_geometry:
-        transform, name = scene.graph[node]
-        geometry = scene.geometry[name]
-        if isinstance(geometry, trimesh.Trimesh):
-            parts.append(_part(geometry, transform))
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{path}: cannot be read as a mesh ({reason}); write or download it again"
+        ) from error
     if not all(np.isfinite(part.corners).all() for part in parts):
         raise UserError(f"{path}: has vertices that are not finite numbers")
     parts = _without_slivers(parts)
@@ -184,7 +181,20 @@ def _meshes_of(folder: Path) -> list[Path]:
     return _meshes_in(folder) or (_meshes_in(models) if models.is_dir() else [])
 
 
+def _parts_of(scene: trimesh.Scene) -> list[Part]:
+    """Every mesh of a scene, with its triangles in place; pictures are decoded here, not before."""
+    placed = [scene.graph[node] for node in scene.graph.nodes_geometry]
+    meshes = [(scene.geometry[name], transform) for transform, name in placed]
+    return [
+        _part(mesh, transform)
+        for mesh, transform in meshes
+        if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
+    ]
+
+
 def _part(mesh: trimesh.Trimesh, transform: Float[np.ndarray, "4 4"]) -> Part:
+    if mesh.faces.min() < 0:  # would count from the end
+        raise ValueError("a triangle names a vertex below the first")
     corners = (mesh.vertices @ transform[:3, :3].T + transform[:3, 3])[mesh.faces]
     visual: Any = mesh.visual  # its kind says which attributes it has
     if visual.kind == "vertex":

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
+from common.plain_yaml import parse_yaml
 
 ORIGIN = "origin.yaml"
 
@@ -14,7 +15,7 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     """What a folder says it was made with; None where it does not say."""
     file = folder / ORIGIN
     try:
-        found = yaml.safe_load(file.read_text()) if file.is_file() else None
+        found = parse_yaml(file.read_text()) if file.is_file() else None
     except (yaml.YAMLError, UnicodeDecodeError):
         return None
     return found if isinstance(found, dict) else None
@@ -66,7 +67,7 @@ def open_origin(out: Path, settings: dict[str, Any]) -> None:
         write_origin(out, settings)
         return
     try:
-        theirs = dict(yaml.safe_load((out / ORIGIN).read_text()))
+        theirs = dict(parse_yaml((out / ORIGIN).read_text()))
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise UserError(
             f"{out / ORIGIN}: cannot be read; delete {out} and render it anew"

@@ -44,4 +44,4 @@ def check_counts(files: dict[Path, int]) -> None:
 def _numeric(stem: str) -> list[tuple[int, str]]:
     # Numbers compare by value and before text, so "v2" < "v10".
     parts = re.split(r"(\d+)", stem)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts if part]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts if part]

@@ -1,8 +1,10 @@
-"""A training that is killed again and again ends as if nothing had happened."""
+"""A training that is killed or starved again and again ends as if nothing had happened."""
 
 import json
 import logging
+import os
 import random
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -11,13 +13,22 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from common.training.curves import curve
 from common.training.run_folder import RunFolder, load_checkpoint
 from tests.make_collection import write_tiny_collection, write_tiny_scene
 from tests.make_idr import tiny_idr_settings
 from tests.make_run import merged, tiny_settings, write_settings
 from tests.torture.lives import Death, Life, live
 
-KINDS = ("line", "bytes", "clock")
+KINDS = ("line", "bytes", "clock", "checkpoint", "logs")
+# How a process may end, by what happened to it.
+_CODES = {
+    "bytes": (-signal.SIGXFSZ,),
+    "clock": (-signal.SIGALRM,),
+    "full": (2,),
+    "term": (3, -signal.SIGTERM),  # before the training has begun there is nothing to save
+}
+_KILLED = (-signal.SIGKILL,)
 TRAINING = {
     "learning_rate": 1e-3,
     "log_every": 1,
@@ -48,7 +59,7 @@ class Killed:
         """For the table."""
         kinds = ", ".join(f"{count} by {kind}" for kind, count in sorted(self.kills.items()))
         return (
-            f"{sum(self.kills.values())} kills ({kinds}) in {self.runs} runs of {self.lives} lives"
+            f"{sum(self.kills.values())} times ({kinds}) in {self.runs} runs of {self.lives} lives"
         )
 
 
@@ -64,11 +75,16 @@ def settings(method: str, folder: Path, iterations: int) -> dict:
 
 
 def kill_and_compare(
-    method: str, folder: Path, kills: int, seed: int, iterations: int = 24
+    method: str,
+    folder: Path,
+    kills: int,
+    seed: int,
+    iterations: int = 24,
+    kinds: tuple[str, ...] = KINDS,
 ) -> Killed:
     """Kill runs at random instants until ``kills`` have died, let the last end, and compare all.
 
-    After every death, whatever checkpoints there are must load.
+    After every death, whatever checkpoints there are must load. ``kinds`` are those of Death.
     """
     chance = random.Random(seed)
     wanted = settings(method, folder, iterations)
@@ -76,13 +92,14 @@ def kill_and_compare(
     whole = _start(folder, wanted, "whole", None)
     milliseconds = round(1000 * (time.monotonic() - started))
     size = RunFolder(folder / "whole").latest.stat().st_size
-    longest = {"line": whole.lines, "clock": milliseconds, "bytes": size}
+    longest = {"clock": milliseconds, "term": milliseconds, "bytes": size, "full": size}
+    longest |= whole.lines
     result = Killed(method, Counter(), 0, 0, [] if whole.code == 0 else [whole.err])
     while sum(result.kills.values()) < kills:
         result.runs += 1
         name, done = f"killed_{result.runs}", False
         while not done:
-            kind = KINDS[sum(result.kills.values()) % len(KINDS)]
+            kind = kinds[sum(result.kills.values()) % len(kinds)]
             enough = sum(result.kills.values()) >= kills
             death = None if enough else Death(kind, chance.randint(1, longest[kind]))
             life = _start(folder, wanted, name, death)
@@ -91,11 +108,81 @@ def kill_and_compare(
             if not done:
                 result.kills[kind] += 1
                 result.differences += _unreadable(folder / name, str(death))
-            if life.code > 0:
+            if not done and (life.code not in _CODES.get(kind, _KILLED) or _is_rude(life)):
                 result.differences.append(f"{death}: code {life.code}: {life.err[-300:]}")
                 return result
         result.differences += differences(folder / "whole", folder / name)
     return result
+
+
+def lose_workers_and_compare(folder: Path, times: int, seed: int) -> Killed:
+    """Kill a process that loads data, at random instants of as many runs, and compare all."""
+    chance = random.Random(seed)
+    wanted = settings("dvr", folder, iterations=24)
+    whole = _start(folder, wanted, "whole", None)
+    result = Killed("dvr", Counter(), 0, 0, [] if whole.code == 0 else [whole.err])
+    for number in range(times):
+        name = f"lost_{number}"
+        two = merged(wanted, {"data": {"workers": 2}})
+        life = _start(folder, two, name, Death("worker", chance.randint(1, 9000)))
+        result.runs, result.lives = result.runs + 1, result.lives + 1
+        result.kills["worker"] += "a process that loads data was lost" in life.err
+        if life.code != 0:
+            result.differences.append(f"{name}: code {life.code}: {life.err[-300:]}")
+        else:
+            result.differences += differences(folder / "whole", folder / name)
+    if not result.kills["worker"]:
+        result.differences.append("no process was lost")
+    return result
+
+
+def kill_exports(folder: Path, kills: int, seed: int) -> Killed:
+    """Kill the writing of a mesh; after each death it is not there, or whole."""
+    chance = random.Random(seed)
+    wanted = settings("idr", folder, iterations=4)
+    result = Killed("idr", Counter(), 0, 0, [])
+    if (trained := _start(folder, wanted, "run", None)).code != 0:
+        result.differences.append(trained.err)
+        return result
+    export = "generate_mesh", folder / "run"
+    first = live(*export)
+    (mesh,) = (folder / "run/meshes").glob("*.ply")
+    whole = mesh.read_bytes()
+    for number in range(kills):
+        mesh.unlink(missing_ok=True)
+        kind = ("mesh", "bytes")[number % 2]
+        last = first.lines["mesh"] if kind == "mesh" else len(whole) - 1
+        life = live(*export, death=Death(kind, chance.randint(1, last)))
+        result.runs, result.lives = result.runs + 1, result.lives + 1
+        result.kills[kind] += life.code < 0
+        if life.code >= 0 or (mesh.exists() and mesh.read_bytes() != whole):
+            result.differences.append(f"{kind}: code {life.code}, mesh there: {mesh.exists()}")
+    if live(*export).code != 0 or mesh.read_bytes() != whole:
+        result.differences.append("another mesh after all")
+    return result
+
+
+def refuse_read_only(folder: Path) -> Killed:
+    """Train into folders that cannot be written: a sentence, and no trace."""
+    wanted = settings("idr", folder, iterations=4)
+    shut = folder / "shut"
+    shut.mkdir(mode=0o500)
+    # The system's own folders refuse the administrator too.
+    places = [Path("/proc/run"), *([] if os.geteuid() == 0 else [shut / "run"])]
+    result = Killed("idr", Counter(), 0, 0, [])
+    for place in places:
+        own = merged(wanted, {"training": {"out_dir": str(place)}})
+        life = live("train", write_settings(folder / "shut.yaml", own), "--device", "cpu")
+        result.runs, result.lives = result.runs + 1, result.lives + 1
+        result.kills["read-only"] += life.code == 2
+        if life.code != 2 or _is_rude(life) or str(place) not in life.err:
+            result.differences.append(f"{place}: code {life.code}: {life.err[-300:]}")
+    return result
+
+
+def _is_rude(life: Life) -> bool:
+    """Whether more than one sentence was said of an error."""
+    return "Traceback" in life.err or (life.code == 2 and life.err.count("error:") != 1)
 
 
 def _start(folder: Path, wanted: dict, name: str, death: Death | None) -> Life:
@@ -160,4 +247,4 @@ def _curve(run: Path) -> list[tuple[int, float]]:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(str(run / "logs"), size_guidance={"scalars": 0})
     events.Reload()
-    return [(event.step, event.value) for event in events.Scalars("train/loss")]
+    return [(event.step, event.value) for event in events.Scalars(curve("train", "loss"))]

@@ -1,4 +1,4 @@
-"""Processes that run a script and may be killed at a chosen instant of it.
+"""Processes that run a script, to which something happens at a chosen instant of it.
 
 They are forked from a server that has imported everything and computed nothing, so that a life
 costs little more than its work.
@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,14 +20,24 @@ import torch
 from tests.make_run import run_script
 
 # Where an instant matters: between any two lines of these, files are written or steps counted.
-WATCHED = ("common/training/", "common/meshes/files.py", "torch/serialization.py")
+WATCHED = {
+    "line": ("common/training/", "common/meshes/files.py", "torch/serialization.py"),
+    "checkpoint": ("common/training/run_folder.py", "torch/serialization.py"),
+    "logs": ("common/training/logs.py", "common/training/event_file.py", "record_writer.py"),
+    "mesh": ("common/meshes/files.py",),
+}
 
 
 @dataclass(frozen=True)
 class Death:
-    """Of a kind, at a time: after ``at`` watched lines, milliseconds, or bytes of one file."""
+    """What happens, and after how many watched lines, milliseconds, or bytes of one file.
 
-    kind: str  # "line", "clock" or "bytes"
+    A key of WATCHED: SIGKILL before a line. "clock": the same at a time. "bytes": the system kills
+    in the middle of a write. "full": that write fails, as on a full disk. "term": SIGTERM.
+    "worker": a process that loads data is killed, once there is one.
+    """
+
+    kind: str
     at: int
 
 
@@ -37,62 +48,76 @@ class Life:
     code: int
     out: str
     err: str
-    lines: int
+    lines: Counter[str]  # by key of WATCHED; all 0 where death came by another way than lines
 
 
-def live(*arguments: object, death: Death | None = None, file_limit: int | None = None) -> Life:
-    """Run scripts/<first argument>.py in a process of its own.
-
-    A write beyond ``file_limit`` bytes fails, as on a full disk.
-    """
+def live(*arguments: object, death: Death | None = None) -> Life:
+    """Run scripts/<first argument>.py in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.torture.lives", "dvr.experiment", "idr.experiment"])
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_live, args=(writer, arguments, death, file_limit))
+    process = context.Process(target=_live, args=(writer, arguments, death))
     process.start()
     writer.close()
     try:
         outcome = reader.recv()
     except EOFError:
-        outcome = (None, "", "", 0)
+        outcome = (None, "", "", Counter())
     process.join()
     code = process.exitcode if outcome[0] is None else outcome[0]
     return Life(code or 0, *outcome[1:])
 
 
-def _live(writer: Any, arguments: tuple, death: Death | None, file_limit: int | None) -> None:
+def _live(writer: Any, arguments: tuple, death: Death | None) -> None:
     torch.set_num_threads(1)
-    counter = _Lines(death.at if death and death.kind == "line" else sys.maxsize)
-    if death and death.kind == "clock":
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, death.at / 1000)
-    if death and death.kind == "bytes":
-        # The system kills in the middle of the write; Python usually asks it not to.
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (death.at, death.at))
-    if file_limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    if death is None or death.kind == "line":
+    counter = _Lines(death)
+    if death is None or death.kind in WATCHED:
         sys.settrace(counter.enter)
+    elif death.kind in ("bytes", "full"):
+        # Python usually asks the system not to kill.
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if death.kind == "bytes" else signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (death.at, death.at))
+    else:
+        answers = {"clock": signal.SIG_DFL, "term": _terminate, "worker": _kill_a_worker}
+        signal.signal(signal.SIGALRM, answers[death.kind])
+        signal.setitimer(signal.ITIMER_REAL, death.at / 1000)
     outcome = run_script(*map(str, arguments))
     sys.settrace(None)
     writer.send((outcome.code, outcome.out, outcome.err, counter.count))
 
 
+def _terminate(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _kill_a_worker(*_: object) -> None:
+    children = multiprocessing.active_children()
+    if children:
+        os.kill(children[0].pid or 0, signal.SIGKILL)
+    else:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)  # look again
+
+
 class _Lines:
     """Counts the watched lines, and kills the process at one of them."""
 
-    def __init__(self, last: int) -> None:
-        self.count, self.last = 0, last
+    def __init__(self, death: Death | None) -> None:
+        self.count: Counter[str] = Counter()
+        self._death = death
+        self._kinds: dict[str, list[str]] = {}  # of a file
 
     def enter(self, frame: FrameType, event: str, _: object) -> Any:
         name = frame.f_code.co_filename
-        return self._line if any(part in name for part in WATCHED) else None
+        if name not in self._kinds:
+            self._kinds[name] = [
+                kind for kind, parts in WATCHED.items() if any(part in name for part in parts)
+            ]
+        return self._line if self._kinds[name] else None
 
     def _line(self, frame: FrameType, event: str, _: object) -> Any:
         if event == "line":
-            self.count += 1
-            if self.count >= self.last:
+            self.count.update(self._kinds[frame.f_code.co_filename])
+            if self._death and self.count[self._death.kind] >= self._death.at:
                 os.kill(os.getpid(), signal.SIGKILL)
         return self._line
 

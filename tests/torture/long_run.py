@@ -36,7 +36,7 @@ class LongRun:
         return (
             f"{self.steps:,} steps: at most {self.early.megabytes:.0f} MB of memory in the second "
             f"quarter, {self.late.megabytes:.0f} MB in the last; open files {self.early.files} and "
-            f"{self.late.files}; logs {self.log_bytes_per_record:.0f} bytes a record; checkpoints "
+            f"{self.late.files}; logs {self.log_bytes_per_record:.0f} bytes a record; at the end "
             f"{', '.join(self.checkpoints)}"
         )
 

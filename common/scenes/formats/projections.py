@@ -122,8 +122,7 @@ def _read_file(file: Path) -> Float[np.ndarray, "V 3 4"]:
             return _parse(file)
     if file.suffix == ".npz":
         with open_npz(file) as archive:
-            members = archive.zip.infolist() if archive.zip is not None else []
-            if sum(member.file_size for member in members) > _LARGEST:
+            if archive.size > _LARGEST:
                 raise UserError(f"{file}: too large for projections; save only these in it")
             arrays = {key: archive[key] for key in archive.files}
         stacks = {key: array for key, array in arrays.items() if array.shape[1:] in _SHAPES}
