@@ -413,7 +413,7 @@ class TestFullDisk:
         assert again.code == 0 and "at iteration 4" in again.out
 
     def test_a_mesh_that_does_not_fit_is_not_there(self, world, monkeypatch) -> None:
-        monkeypatch.setattr(Path, "write_bytes", self.fail)
+        monkeypatch.setattr(os, "fsync", self.fail)
         outcome = run_script(*MESH.split())
         monkeypatch.undo()
         check_refusal(outcome, "sphere_0.ply", "free some disk space")

@@ -31,6 +31,7 @@ FOREIGN_OPTIONS = {
     "--logdir",
     "--nproc_per_node",
     "--check",
+    *("--only", "--kills", "--few", "--steps"),  # of python -m tests.torture
 }
 FILES = (".md", ".npz", ".npy", ".pt", ".pth", ".py", ".json", ".jsonl", ".yaml", ".lst", ".html")
 

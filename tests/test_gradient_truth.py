@@ -467,7 +467,7 @@ class TestDVROfABall:
 IDR_HELD = {"eikonal", "smoothness", "outline"}  # by the field
 IDR_STILL = {"eikonal", "smoothness"}  # by the cameras: no gradient at all
 GEOMETRIES = {
-    "mlp": {"mlp": {"hidden": 48, "layers": 3, "skip": 2, "frequencies": 2}},
+    "mlp": {"geometry": "mlp", "mlp": {"hidden": 48, "layers": 3, "skip": 2, "frequencies": 2}},
     "hash_grid": {"geometry": "hash_grid"},
 }
 APPEARANCES = {
