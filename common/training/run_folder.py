@@ -78,25 +78,33 @@ class RunFolder:
         """Scores."""
         return self.path / "evaluation.json"
 
-    @property
-    def lock(self) -> Path:
-        """Names the process that trains here, see run_lock."""
-        return self.path / "training.lock"
+    def locks(self) -> list[Path]:
+        """Files that name the trainings that are, or want to be, at work here; see run_lock."""
+        return sorted(self.path.glob("training-*.lock"))
 
     def keep_aside(self) -> Path | None:
         """Rename the folder, if a run is there, so that a new one can start; the new name.
 
-        The lock stays: it is the new training's.
+        Locks stay, all at every instant that the folder is there: the new training holds one.
         """
-        if not self.path.exists() or list(self.path.iterdir()) == [self.lock]:
+        locks = self.locks()
+        if not self.path.exists() or (locks and set(self.path.iterdir()) == set(locks)):
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
+        if not locks:
+            self.path.rename(aside)
+            return aside
+        new = self.path.with_name(f"{self.path.name}.new")
+        shutil.rmtree(new, ignore_errors=True)  # of a start that was cut short here
+        new.mkdir()
+        for lock in locks:
+            shutil.copyfile(lock, new / lock.name)
         self.path.rename(aside)
-        if (lock := RunFolder(aside).lock).exists():
-            self.path.mkdir()
-            os.replace(lock, self.lock)
+        new.rename(self.path)
+        for lock in RunFolder(aside).locks():
+            lock.unlink()
         return aside
 
 

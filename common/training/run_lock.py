@@ -2,6 +2,9 @@
 
 The lock is for trainings alone. Whatever reads a run needs none, since files change as a whole.
 
+Every training puts a file of its own there first and then looks for others: of two that start
+together at least one sees the other, and is refused. (Both may be, in an instant.)
+
 A training that was killed leaves its lock. On the same host it is recognised: no process has that
 number, or one that was born at another time. Of another host's process nothing can be known, so its
 lock holds until that run has changed nothing for OLD seconds, or a person deletes the file. The
@@ -21,7 +24,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.training.process_birth import birth
 from common.training.processes import Process
-from common.training.run_folder import RunFolder
+from common.training.run_folder import RunFolder, write_atomically
 
 OLD = 24 * 3600  # seconds; far longer than any training goes without a record or a checkpoint
 MOST_BYTES = 4096  # of a lock, which has some 200
@@ -52,78 +55,42 @@ def only_training(run: RunFolder, process: Process) -> Iterator[None]:
         yield
         return
     run.path.mkdir(parents=True, exist_ok=True)
-    held = _content(_myself(run))
-    _take(run, held)
+    # Processes of two hosts may have the same number.
+    lock = run.path / f"training-{secrets.token_hex(8)}.lock"
     try:
+        write_atomically(lock, lambda file: file.write(_content(_myself(run))))
+        _look_for_others(run, lock)
         yield
     finally:
-        # What another process took over is its own.
-        if run.lock.exists() and run.lock.read_bytes() == held:
-            run.lock.unlink()
+        lock.unlink(missing_ok=True)
 
 
-def _take(run: RunFolder, content: bytes) -> None:
-    """Put the lock in its place, in that of a stale one too."""
-    # Processes of two hosts may have the same number.
-    partial = run.path / f"{run.lock.name}.{secrets.token_hex(8)}.partial"
-    try:
-        partial.write_bytes(content)
-        while not _appears(partial, run.lock):
-            found = _read(run.lock)
-            if found is None:
-                continue  # its holder has just ended
-            why = _stale(run, _holder(run.lock, found), partial.stat().st_mtime)
-            if _removed(run, found, partial):
-                print(f"{run.lock}: taken over, because {why}")
-    except OSError as error:
-        # A full disk reports no name.
-        raise OSError(error.errno, error.strerror, str(run.lock)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+def _look_for_others(run: RunFolder, own: Path) -> None:
+    """Remove the locks that do not hold; UserError where one does."""
+    locks = run.locks()
+    if own not in locks:
+        raise UserError(f"{run.path}: another process has just renamed this folder; try again")
+    now = own.stat().st_mtime
+    for lock in locks:
+        if lock == own or (content := _read(lock)) is None:
+            continue  # its training has just ended
+        why = _stale(run, lock, _holder(lock, content), now)
+        lock.unlink(missing_ok=True)
+        print(f"{lock}: taken over, because {why}")
 
 
-def _appears(partial: Path, lock: Path) -> bool:
-    """Give the lock its whole content at once; False where there is one."""
-    try:
-        os.link(partial, lock)
-        return True
-    except FileExistsError:
-        return False
-    except OSError:  # not every file system has links
-        try:
-            with lock.open("xb") as file:
-                file.write(partial.read_bytes())
-            return True
-        except FileExistsError:
-            return False
-
-
-def _removed(run: RunFolder, stale: bytes, partial: Path) -> bool:
-    """Whether this process, and no other in the meantime, removed a stale lock."""
-    aside = partial.with_suffix(".stale")
-    try:
-        os.replace(run.lock, aside)
-    except FileNotFoundError:
-        return False
-    mine = aside.read_bytes() == stale
-    if not mine:
-        _appears(aside, run.lock)  # another was faster, and this is its new lock: give it back
-    aside.unlink()
-    return mine
-
-
-def _stale(run: RunFolder, holder: Holder, now: float) -> str:
+def _stale(run: RunFolder, lock: Path, holder: Holder, now: float) -> str:
     """Why a lock does not hold; UserError where it does.
 
     ``now`` is the time of a file just written there: a server's clock may be another than ours.
     """
     if holder.host != platform.node():
-        silent = now - max(_changed(path) for path in (run.lock, run.metrics, run.latest))
+        silent = now - max(_changed(path) for path in (lock, run.metrics, run.latest))
         if silent > OLD:
             return f"{holder} has changed nothing for {silent / 3600:.0f} hours"
         raise UserError(
             f"{run.path}: {holder} trains there; stop it there or choose another training.out_dir, "
-            f"or, if that process is no more, delete {run.lock}"
+            f"or, if that process is no more, delete {lock}"
         )
     if birth(holder.pid) != holder.birth:
         return f"{holder} is no more"
