@@ -387,8 +387,8 @@ class TestFullDisk:
     @pytest.mark.parametrize(
         "command,names",
         [
-            (TRAIN, "runs/new/config.yaml"),
-            (RESUME, "runs/codes/config.yaml"),
+            (TRAIN, "runs/new/training-"),  # the lock is the first file of a training
+            (RESUME, "runs/codes/training-"),
             (SCORE, "evaluation.json"),
         ],
     )
