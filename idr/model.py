@@ -96,7 +96,9 @@ class IDRModel(nn.Module):
         """The field's values on a grid, and how many evaluations it took."""
         chunk = points_per_chunk(self.cache.device, self._bytes_per_point)
         with nn.utils.parametrize.cached():
-            return cache_field(self.geometry.sdf, resolution, self.cache.device, chunk)
+            return cache_field(
+                self.geometry.sdf, resolution, self.cache.device, chunk, self.cache.dtype
+            )
 
     def find_surface(
         self,

@@ -104,6 +104,13 @@ class TestCache:
         assert evaluations < 0.25 * 65**3
         torch.testing.assert_close(cache.values, cache_of(sphere(0.6)).values)
 
+    def test_points_and_values_have_the_precision_asked_for(self) -> None:
+        cache, _ = cache_field(sphere(0.5), 16, CPU, dtype=torch.float64)
+        axis = torch.linspace(-1, 1, 17, dtype=torch.float64)
+        exact = torch.cartesian_prod(axis, axis, axis).norm(dim=-1).view(17, 17, 17) - 0.5
+        near = exact.abs() < 0.05
+        torch.testing.assert_close(cache.values[near], exact[near], rtol=0, atol=1e-14)
+
 
 # Of rays towards a cube of side 1.2 around the origin: those that may be judged otherwise than by
 # the oracle. They clip an edge, or a sheet thinner than a cell of 0.031, between two looks; what is

@@ -69,6 +69,7 @@ def cache_field(
     resolution: int,
     device: torch.device,
     chunk: int = 2**16,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[FieldCache, int]:
     """Evaluate a field on ``resolution`` cells an axis where its surface may be; and how often.
 
@@ -76,7 +77,8 @@ def cache_field(
     within a coarse cell or so of zero; elsewhere coarse values are interpolated.
     """
     coarse_size, size = resolution // COARSER + 1, resolution // COARSER * COARSER + 1
-    coarse = _in_chunks(field, _vertices(coarse_size, device), chunk)
+    axis = torch.linspace(-1, 1, coarse_size, device=device, dtype=dtype)
+    coarse = _in_chunks(field, torch.cartesian_prod(axis, axis, axis), chunk)
     values = torch.nn.functional.interpolate(
         coarse.view(1, 1, coarse_size, coarse_size, coarse_size),
         size=(size, size, size),
@@ -84,7 +86,7 @@ def cache_field(
         align_corners=True,
     ).reshape(-1)
     near = (values.abs() < BAND * 2 / (coarse_size - 1)).nonzero()[:, 0]
-    axis = torch.linspace(-1, 1, size, device=device)
+    axis = torch.linspace(-1, 1, size, device=device, dtype=dtype)
     points = torch.stack([axis[near // size**2], axis[near // size % size], axis[near % size]], 1)
     values[near] = _in_chunks(field, points, chunk)
     return FieldCache(values.view(size, size, size)), len(coarse) + len(near)
@@ -256,11 +258,6 @@ def _pull_to_root(
         depth[active] = last_depth + torch.maximum(torch.minimum(step, reach), -reach)
     good &= (depth - first).abs() <= 2 * spacing
     return depth, good, evaluations
-
-
-def _vertices(size: int, device: torch.device) -> Float[Tensor, "N 3"]:
-    axis = torch.linspace(-1, 1, size, device=device)
-    return torch.cartesian_prod(axis, axis, axis)
 
 
 def _in_chunks(
