@@ -1,6 +1,7 @@
 # `make demo`: install, train DVR on the embedded furniture and IDR on the embedded sculpture, make
 # meshes, score them, show where to look.
 # `make test`: install, then lint, types and tests.
+# `make bench`: measure the core beside its plain oracles, ten minutes on two cores.
 # `make torture`: kill trainings at random instants, keep some running for long, damage files.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ CONFIG ?= configs/dvr_ShapeNet.yaml
 RUN := out/dvr_ShapeNet
 SCULPTURE := out/idr_sculpture_demo
 
-.PHONY: demo test torture clean
+.PHONY: demo test bench torture clean
 
 $(VENV)/installed: requirements.txt setup.py
 	$(PYTHON) -m venv "$(VENV)"
@@ -38,6 +39,9 @@ test: $(VENV)/installed-extras
 	"$(PY)" -m ruff check .
 	"$(PY)" -m mypy
 	"$(PY)" -m pytest
+
+bench: $(VENV)/installed
+	"$(PY)" scripts/benchmark.py all --json out/benchmark.json --plot out/benchmark.png
 
 torture: $(VENV)/installed-extras
 	OMP_NUM_THREADS=1 "$(PY)" -m tests.torture

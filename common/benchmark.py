@@ -1,12 +1,12 @@
 """What benchmarks have in common: a figure beside its oracle's, seconds, and peak memory."""
 
 import ctypes
-import json
-import resource
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +21,26 @@ from common.training.run_folder import write_json
 
 SAME_CROSSING = 1e-3  # units of the object frame
 START, CHECKED = 32, 64  # cells an axis: where extractions start, and where the dense one is made
+PAGE = 4096  # bytes: the least that a process can grow by
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # Linux forgets a process's peak memory on writing 5
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity over the seconds of a training, as it was measured at some of them."""
+
+    quantity: str  # with its unit; curves of one quantity are drawn together
+    name: str
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Figure:
     """One measured quantity beside that of the oracle; ratio says how many times better it is.
 
-    ``agreement`` is the share of rays on which the two have the same outcome.
+    ``agreement`` is the share of rays on which the two have the same outcome. ``curves`` are there
+    where a figure was read off them.
     """
 
     name: str
@@ -37,17 +49,24 @@ class Figure:
     ratio: float
     agreement: float
     unit: str
+    curves: tuple[Curve, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything by its name; no curves where there are none."""
+        content = asdict(self)
+        return content if self.curves else {k: v for k, v in content.items() if k != "curves"}
 
 
 def report(figures: Sequence[Figure], file: Path | None) -> None:
     """Print the figures as a table; also write them to a JSON file, if one is named."""
+    width = max(len(figure.name) for figure in figures)
     for figure in figures:
         print(
-            f"{figure.name:32s} {figure.value:12.4g} oracle {figure.oracle:12.4g} "
-            f"ratio {figure.ratio:7.2f}  {figure.unit}"
+            f"{figure.name:{width}s} {figure.value:12.4g} oracle {figure.oracle:12.4g} "
+            f"ratio {figure.ratio:7.2f}  agreement {figure.agreement:8.3%}  {figure.unit}"
         )
     if file is not None:
-        write_json(file, json.loads(json.dumps([asdict(figure) for figure in figures])))
+        write_json(file, [figure.as_json() for figure in figures])
 
 
 def agreement(
@@ -74,25 +93,40 @@ def mesh_figures(
 ) -> list[Figure]:
     """Evaluations of a surface's extraction beside those of the whole grid of its box.
 
-    And how they grow when cells become half as large. Both agree on the share of the whole grid's
-    vertices, at CHECKED cells an axis, that the extraction has too.
+    And peak memory beside what the whole grid's values alone would take; and how both grow when
+    cells become half as large. They agree on the share of the whole grid's vertices, at CHECKED
+    cells an axis, that the extraction has too.
     """  # fmt: skip
-    fine, half = (
-        float(extract_mesh(level, *box, cells, START, chunk=chunk, device=device).evaluations)
-        for cells in (resolution, resolution // 2)
-    )
+
+    def taken(cells: int) -> tuple[float, float]:
+        before = reset_peak(device)
+        done = extract_mesh(level, *box, cells, START, chunk=chunk, device=device)
+        return float(done.evaluations), max(peak_bytes(device) - before, PAGE) / 2**20
+
+    taken(CHECKED)  # warm up
+    (fine, peak), (half, peak_of_half) = taken(resolution), taken(resolution // 2)
     ours = extract_mesh(level, *box, CHECKED, START, chunk=chunk, device=device).mesh
     dense = extract_dense(level, *box, CHECKED, chunk=chunk, device=device).mesh
     cell = (box[1][0] - box[0][0]) / CHECKED
     apart = cKDTree(ours.vertices).query(dense.vertices)[0] if len(ours.vertices) else np.inf
     equal = float(np.mean(apart < 0.01 * cell))
     every, of_half = (float((cells + 1) ** 3) for cells in (resolution, resolution // 2))
-    growth = fine / half, every / of_half
-    name = f"{method}/mesh_evaluations"
-    return [
-        Figure(name, fine, every, every / fine, equal, "evaluations"),
-        Figure(f"{name}_growth", *growth, growth[1] / growth[0], equal, "times at half the cell"),
-    ]
+    compared = {"evaluations": (fine, half, "evaluations", 1.0)}
+    if measures_memory(device):
+        compared["peak_memory"] = (peak, peak_of_half, "MiB", 4 / 2**20)
+    figures = []
+    for what, (at_fine, at_half, unit, of_a_vertex) in compared.items():
+        name, growth = f"{method}/mesh_{what}", at_fine / at_half
+        figures += [
+            fewer(name, at_fine, every * of_a_vertex, equal, unit),
+            fewer(f"{name}_growth", growth, every / of_half, equal, "times at half the cell"),
+        ]
+    return figures
+
+
+def fewer(name: str, value: float, oracle: float, equal: float, unit: str) -> Figure:
+    """A figure of which less is better."""
+    return Figure(name, value, oracle, oracle / value, equal, unit)
 
 
 def now(device: torch.device) -> float:
@@ -102,12 +136,17 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def measures_memory(device: torch.device) -> bool:
+    """Whether the peak of a part of the work can be told from that of the whole process."""
+    return device.type == "cuda" or CLEAR_PEAK.exists()
+
+
 def reset_peak(device: torch.device) -> int:
     """Forget earlier peaks of memory; bytes in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    if not CLEAR_PEAK.exists():
+    if not measures_memory(device):
         return 0  # then the peak is that of the whole process so far
     # What earlier work freed counts as used until the C library hands it back.
     ctypes.CDLL(None).malloc_trim(0)
@@ -116,12 +155,17 @@ def reset_peak(device: torch.device) -> int:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory since the last reset, of the device or of this process."""
+    """Peak memory since the last reset, of the device or of this process; 0 on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if not CLEAR_PEAK.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return _status_bytes("VmHWM")
+    if measures_memory(device):
+        return _status_bytes("VmHWM")
+    try:
+        import resource  # of POSIX systems alone
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _status_bytes(name: str) -> int:

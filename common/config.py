@@ -45,6 +45,9 @@ class TrainingConfig(Section):
     )
     decay_factor: float = Field(0.5, gt=0, le=1, description="factor of decay 'steps'")
     clip_gradient: float | None = Field(None, gt=0, description="largest gradient norm; null: none")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="validate and keep an average of the weights, of this decay"
+    )
     log_every: int = Field(50, ge=1, description="iterations between scalars in the logs")
     validate_every: int = Field(1000, ge=1, description="iterations between validations")
     checkpoint_every: int = Field(500, ge=1, description="iterations between checkpoints")

@@ -27,13 +27,17 @@ def add_film_options(
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
-def film_of(arguments: argparse.Namespace, per_second: int = Film.per_second) -> Film:
-    """The film that the command line asks for; ``per_second`` where it does not say."""
+def film_of(arguments: argparse.Namespace, series: str, per_second: int = Film.per_second) -> Film:
+    """The film that the command line asks for; ``per_second`` where it does not say.
+
+    Its name begins with what kind of ``series`` it is, if that is not empty.
+    """
     return Film(
         format=arguments.format,
         kinds=arguments.beside or tuple(arguments.kinds),
         beside=arguments.beside is not None,
         per_second=arguments.per_second or per_second,
+        prefix=f"{series}_" if series else "",
     )
 
 

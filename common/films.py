@@ -34,12 +34,13 @@ PALETTE_SAMPLE = 16  # frames of a GIF that its one palette is chosen from
 
 @dataclass(frozen=True)
 class Film:
-    """How a series of pictures is to be written."""
+    """How a series of pictures is to be written, and what its names begin with, such as orbit_."""
 
     format: Format = "png"
     kinds: tuple[Kind, ...] = KINDS
     beside: bool = False  # the kinds in one row, as one series named after them all
     per_second: int = 25  # GIF counts hundredths of a second: what divides 100 is exact
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def save_pictures(
 ) -> list[Written]:
     """Write each kind as KIND/NNNN.png or as one film KIND.gif or KIND.mp4, all from one pass.
 
+    The film's prefix comes before KIND, so that series of several kinds do not replace each other.
     Greys of depth mean the same in all pictures. ``captions`` are written into their corners.
     ``float_depth`` adds camera z in object units as float_depth/NNNN.exr, infinite off the object.
     Raises UserError where no MP4 can be written.
@@ -90,8 +92,10 @@ def save_pictures(
             name: [captioned(*pair) for pair in zip(some, captions, strict=True)]
             for name, some in images.items()
         }
-    written = [save_images(folder, name, some, film) for name, some in images.items()]
-    return [*written, _save_float_depth(folder / "float_depth", depths)] if depths else written
+    written = [save_images(folder, film.prefix + name, some, film) for name, some in images.items()]
+    if depths:
+        written.append(_save_float_depth(folder / f"{film.prefix}float_depth", depths))
+    return written
 
 
 def _depth(picture: Picture) -> Float[Tensor, "H W"]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 REDRAWN_EVERY = 0.2  # seconds between two looks of a bar
 A_LINE_EVERY = 15.0  # seconds between two lines at first, and then ...
 A_LINE_EACH = 0.02  # ... this share of the time so far: a week's log has some four hundred lines
+BYTE = "B"  # the unit that is said by the thousand, million, ...
 
 Item = TypeVar("Item")
 
@@ -74,11 +75,18 @@ class ProgressLine:
             self._due = now + max(A_LINE_EVERY, A_LINE_EACH * (now - self._started))
 
     def _line(self, elapsed: float) -> str:
-        parts = [f"{self.done:,} {self.unit}" + ("s" if self.done != 1 else "")]
-        if self.total:
-            parts = [f"{self.unit} {self.done:,} of {self.total:,} ({self.done / self.total:.0%})"]
-        parts += [f"{duration(elapsed)} so far", self._describe()]
+        parts = [self._counted(), f"{duration(elapsed)} so far", self._describe()]
         return f"{self.title}: " + ", ".join(filter(None, parts))
+
+    def _counted(self) -> str:
+        """Such as: step 8 of 40 (20%); 8 steps; 1.20GB of 4.80GB (25%)."""
+        of_all = f" ({self.done / self.total:.0%})" if self.total else ""
+        if self.unit == BYTE:
+            whole = f" of {size_text(self.total)}" if self.total else ""
+            return size_text(self.done) + whole + of_all
+        if self.total:
+            return f"{self.unit} {self.done:,} of {self.total:,}" + of_all
+        return f"{self.done:,} {self.unit}" + ("s" if self.done != 1 else "")
 
     def _time_left(self) -> str:
         fresh = self.done - self._before
@@ -88,12 +96,14 @@ class ProgressLine:
         return f"{duration(elapsed / fresh * (self.total - self.done))} left"
 
     def _terminal_bar(self) -> tqdm:
-        counted = "{n_fmt} {unit}s [{elapsed}{postfix}]"
+        in_bytes = self.unit == BYTE
+        counted = "{n_fmt}" + ("{unit}" if in_bytes else " {unit}s") + " [{elapsed}{postfix}]"
         if self.total:
             counted = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
         return tqdm(
             desc=self.title,
             unit=self.unit,
+            unit_scale=in_bytes,
             total=self.total,
             initial=self.done,
             bar_format="{desc}: " + counted,
@@ -124,6 +134,11 @@ def warn(sentence: str) -> None:
 def wants_colour() -> bool:
     """Whether standard error is a terminal, and nobody asked for plain text (no-color.org)."""
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def size_text(size: int) -> str:
+    """Bytes for a person: 114GB, 4.00MB."""
+    return str(tqdm.format_sizeof(size, "B"))
 
 
 def duration(seconds: float) -> str:

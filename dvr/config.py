@@ -61,7 +61,10 @@ class DataConfig(Section):
     crop_jitter: float = Field(
         0.0, ge=0, le=0.5, description="random shift and zoom of the input picture; 0: none"
     )
-    cache_gb: float = Field(2.0, ge=0, description="memory for decoded objects")
+    cache_gb: float = Field(2.0, ge=0, description="memory for decoded objects, of each process")
+    cache_dir: str | None = Field(
+        None, description="folder on a fast local disk for a collection's decoded objects; null: no"
+    )
     workers: int = Field(0, ge=0, description="processes that load batches; 0: the training one")
 
 
@@ -113,6 +116,9 @@ class MarchConfig(Section):
         description="[from iteration, samples per ray] while training",
     )
     evaluation_samples: int = Field(128, ge=2, description="samples per ray when evaluating")
+    method: Literal["adaptive", "dense"] = Field(
+        "adaptive", description="dense: evaluate every sample, as the paper does"
+    )
     refinement: Literal["secant", "bisection"] = Field("secant", description="root refinement")
     refinement_steps: int = Field(8, ge=1, description="evaluations of the refinement")
     threshold: float = Field(0.5, gt=0, lt=1, description="occupancy at the surface (tau)")

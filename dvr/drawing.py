@@ -5,10 +5,10 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from common.cameras import Cameras
 from common.errors import UserError
+from common.progress import followed
 from common.rendering.picture import Picture
 from common.training.run_folder import load_checkpoint, load_model_state
 from dvr.config import DVRConfig
@@ -38,7 +38,7 @@ def draw_object(
 ) -> Iterator[Picture]:
     """What each camera sees of an object, known from its first input picture."""
     condition = object_condition(model, objects, index, device)
-    for view in tqdm(range(len(cameras)), desc=objects.entries[index].name, unit="view"):
+    for view in followed(range(len(cameras)), objects.entries[index].name, "view"):
         yield render_view(model, condition, cameras, view)
 
 
@@ -56,7 +56,7 @@ def draw_time_lapse(
     """
     model = deepcopy(model)
     name = objects.entries[index].name
-    for view, path in enumerate(tqdm(checkpoints, desc=name, unit="view")):
+    for view, path in enumerate(followed(checkpoints, name, "view")):
         if view == 0 or path != checkpoints[view - 1]:
             load_model_state(model, load_checkpoint(path, device)["model"], path)
             condition = object_condition(model, objects, index, device)

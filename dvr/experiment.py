@@ -23,7 +23,25 @@ def train_experiment(
     config: DVRConfig, process: Process, fresh: bool = False, exit_after: float | None = None
 ) -> None:
     """Train as configured, continuing a run that is there unless ``fresh``."""
-    run = RunFolder(Path(config.training.out_dir))
+    run, task = RunFolder(Path(config.training.out_dir)), make_task(config, process)
+    with only_training(run, process):
+        if process.leads:
+            prepare_run(
+                run, task.config, task.model, fresh,
+                lambda old: _model_of(old, run) == config.model,
+            )  # fmt: skip
+        wait_for_all(process)
+        if process.leads:
+            _announce(task, run)
+        train(task, config.training, run, process, exit_after)
+
+
+def make_task(config: DVRConfig, process: Process) -> DVRTask:
+    """The objects and an untrained model, ready to train.
+
+    The embedded furniture is made where ShapeNet is asked for and not there. Raises UserError where
+    the data cannot be read, or its objects cannot be shared out among the processes.
+    """
     if config.training.objects % process.count:
         raise UserError(
             f"training.objects is {config.training.objects}, not a multiple of the {process.count} "
@@ -32,34 +50,21 @@ def train_experiment(
     config = with_data(config, process)
     objects = Objects(config, config.data.train_split)
     validation = Objects(config, config.data.val_split, held_out=True)
-    model = make_model(config, len(objects)).to(process.device)
     # What is wrong with the data should be known before the run folder changes.
     for split in (objects, validation):
         split[0]
-    with only_training(run, process):
-        if process.leads:
-            prepare_run(run, config, model, fresh, lambda old: _model_of(old, run) == config.model)
-        wait_for_all(process)
-        torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
-        if process.leads:
-            _announce(config, objects, validation, model, process, run)
-        task = DVRTask(model, config, objects, validation, process)
-        train(task, config.training, run, process, exit_after)
+    model = make_model(config, len(objects)).to(process.device)
+    torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
+    return DVRTask(model, config, objects, validation, process)
 
 
-def _announce(
-    config: DVRConfig,
-    objects: Objects,
-    validation: Objects,
-    model: DVRModel,
-    process: Process,
-    run: RunFolder,
-) -> None:
+def _announce(task: DVRTask, run: RunFolder) -> None:
     """Say what is going to be trained; of a scene, before the first step, whether cameras fit."""
-    size = sum(parameter.numel() for parameter in model.parameters())
+    config, objects = task.config, task.batches.objects
+    size = sum(parameter.numel() for parameter in task.model.parameters())
     print(
-        f"{config.data.path}: {len(objects)} training, {len(validation)} validation objects; "
-        f"{size:,} parameters on {process.device}; run folder {run.path}"
+        f"{config.data.path}: {len(objects)} training, {len(task.validation)} validation objects; "
+        f"{size:,} parameters on {task.device}; run folder {run.path}"
     )
     if objects.of_scene and not run.latest.exists():
         views = objects[0].views
@@ -93,8 +98,13 @@ def with_data(config: DVRConfig, process: Process) -> DVRConfig:
 
 
 def read_run_config(run: RunFolder) -> DVRConfig:
-    """The resolved configuration that a run was trained with."""
-    return validate(DVRConfig, read_settings(run), str(run.config))
+    """The resolved configuration that a run was trained with.
+
+    But for where that training kept decoded objects, which may be another machine's disk.
+    """
+    config = validate(DVRConfig, read_settings(run), str(run.config))
+    data = config.data.model_copy(update={"cache_dir": None})
+    return config.model_copy(update={"data": data})
 
 
 def load_run(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from common.data.images import list_images, read_input_image
 from common.errors import UserError
@@ -20,6 +19,7 @@ from common.meshes.files import save_mesh, save_textured
 from common.meshes.mesh import Mesh, simplify_mesh, transform_mesh
 from common.meshes.refine import refine_mesh
 from common.meshes.textured import TexturedMesh
+from common.progress import followed
 from dvr.config import GenerationConfig
 from dvr.data import Objects
 from dvr.model import DVRModel, images_to_input
@@ -59,7 +59,7 @@ def save_meshes(
             "train with model.colour: true"
         )
     empty = []
-    for subject in tqdm(subjects, desc="meshes", unit="mesh"):
+    for subject in followed(subjects, "meshes", "mesh"):
         mesh = make_mesh(model, subject.condition, config)
         path = meshes / subject.category / f"{subject.name}.{config.extension}"
         if mesh.empty:

@@ -19,8 +19,10 @@ from common.fields.encoders import (
 )
 from common.rendering.attach import attach
 from common.rendering.intervals import Intervals, cube_intervals
-from common.rendering.march import Hits, RayLevel, Refinement, march
+from common.rendering.march import Hits, RayLevel, Refinement, march, march_dense
 from common.rendering.memory import in_chunks, points_per_chunk
+from common.training.processes import WHOLE, Share
+from common.training.randomness import Random
 from dvr import losses
 from dvr.config import DVRConfig, ModelConfig
 from dvr.field import OccupancyTextureField
@@ -139,29 +141,28 @@ class DVRModel(nn.Module):
         """March every ray through the unit cube of its object."""
         intervals = cube_intervals(rays)
         level = self.ray_level(condition, object_of_ray)
+        search = march if self.config.march.method == "adaptive" else march_dense
         with torch.no_grad():
-            hits = march(level, rays, intervals, samples, self.refinement)
+            hits = search(level, rays, intervals, samples, self.refinement)
         return hits, intervals
 
-    def forward(self, batch: Batch, samples: int, seed: int) -> StepOutput:
+    def forward(self, batch: Batch, samples: int, seed: int, share: Share = WHOLE) -> StepOutput:
         """The loss terms that have a weight, for a batch of objects.
 
-        ``seed`` fixes the random points of this step.
+        ``seed`` fixes the random points of this step, of whose objects these are a ``share``.
         """
         supervision, weights = batch.supervision, self.config.losses
         objects, rays_each = supervision.mask.shape
         device = supervision.mask.device
-        generator = torch.Generator(device).manual_seed(seed)
+        random = Random(torch.Generator(device).manual_seed(seed), share)
         condition = self.condition(batch.image, batch.index)
         object_of_ray = torch.arange(objects, device=device).repeat_interleave(rays_each)
         rays = supervision.rays
         hits, intervals = self.find_surface(condition, object_of_ray, rays, samples)
 
-        terms = self._surface_terms(condition, object_of_ray, supervision, hits, generator)
+        terms = self._surface_terms(condition, object_of_ray, supervision, hits, random)
         if weights.freespace or weights.occupancy:
-            terms |= self._ray_terms(
-                condition, object_of_ray, supervision, hits, intervals, generator
-            )
+            terms |= self._ray_terms(condition, object_of_ray, supervision, hits, intervals, random)
         if weights.hull:
             logits = self.decoder.logits(supervision.hull_points, condition[:, :, None])
             terms["hull"] = losses.hull(logits, supervision.hull_inside)
@@ -177,7 +178,7 @@ class DVRModel(nn.Module):
         object_of_ray: Int[Tensor, "R"],
         supervision: Supervision,
         hits: Hits,
-        generator: torch.Generator,
+        random: Random,
     ) -> dict[str, Tensor]:
         """Terms at surface points of rays that belong to the object: colour, depth, normals."""
         weights, config = self.config.losses, self.config.supervision
@@ -209,7 +210,8 @@ class DVRModel(nn.Module):
             per_z = supervision.per_camera_z.reshape(-1)[surface]
             terms["depth"] = self._depth_term(ray, attached.depth, distance, per_z, rays)
         if weights.normal:
-            terms["normal"] = self._normal_term(attached.point.detach(), shifts, rays, generator)
+            offset = random.uniform(*supervision.mask.shape, 3).reshape(-1, 3)[surface]
+            terms["normal"] = self._normal_term(attached.point.detach(), offset, shifts, rays)
         return terms
 
     def _depth_term(
@@ -230,13 +232,15 @@ class DVRModel(nn.Module):
     def _normal_term(
         self,
         point: Float[Tensor, "S 3"],
+        offset: Float[Tensor, "S 3"],
         shifts: Float[Tensor, "blocks S hidden"],
         rays: int,
-        generator: torch.Generator,
     ) -> Tensor:
-        """Normals from the field's own gradient, at the surface and at up to 0.5e-3 beside it."""
-        offset = torch.rand(point.shape, generator=generator, device=point.device) - 0.5
-        both = torch.stack([point, point + 1e-3 * offset]).requires_grad_()
+        """Normals from the field's own gradient, at the surface and at up to 0.5e-3 beside it.
+
+        ``offset`` is of [0, 1).
+        """
+        both = torch.stack([point, point + 1e-3 * (offset - 0.5)]).requires_grad_()
         logits = self.decoder.logits(both, shifts[:, None])
         (gradient,) = torch.autograd.grad(logits.sum(), both, create_graph=True)
         normal, neighbour = torch.nn.functional.normalize(gradient, dim=-1, eps=1e-5)
@@ -249,7 +253,7 @@ class DVRModel(nn.Module):
         supervision: Supervision,
         hits: Hits,
         intervals: Intervals,
-        generator: torch.Generator,
+        random: Random,
     ) -> dict[str, Tensor]:
         """Background rays must be empty and object rays must meet matter, one point on each."""
         weights, config = self.config.losses, self.config.supervision
@@ -260,10 +264,10 @@ class DVRModel(nn.Module):
             background = background & ~hits.covered
         # Where a ray enters the cube nothing can be: the object lies within it.
         empty = background | hits.starts_inside
-        uniform = torch.rand(len(mask), generator=generator, device=mask.device)
+        uniform = random.uniform(*supervision.mask.shape).flatten()
         somewhere = intervals.near + (intervals.far - intervals.near) * uniform
         free = torch.where(hits.covered, hits.depth, somewhere)
-        full = self._occupied_depth(supervision, intervals, somewhere, generator)
+        full = self._occupied_depth(supervision, intervals, somewhere, random)
         depth = torch.where(empty, free, full)
         chosen = (missed | empty).nonzero()[:, 0]
         points = rays.origin[chosen] + depth[chosen, None] * rays.direction[chosen]
@@ -280,14 +284,14 @@ class DVRModel(nn.Module):
         supervision: Supervision,
         intervals: Intervals,
         somewhere: Float[Tensor, "R"],
-        generator: torch.Generator,
+        random: Random,
     ) -> Float[Tensor, "R"]:
         """Where on its ray a missed object pixel is taken to be occupied."""
         kind = self.config.supervision.occupancy_points
         if kind == "random":
             return somewhere
         if kind == "random_normal":
-            spread = torch.randn(somewhere.shape, generator=generator, device=somewhere.device)
+            spread = random.normal(*supervision.mask.shape).flatten()
             length = intervals.far - intervals.near
             depth = (intervals.near + intervals.far) / 2 + spread * length / 8
             return torch.minimum(torch.maximum(depth, intervals.near), intervals.far)

@@ -2,15 +2,16 @@
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common.cameras import Cameras
-from common.data.images import resize_image
+from common.data.images import thumbnail
 from common.data.views import Views
+from common.meshes.gltf import glb_bytes
 from common.meshes.mesh import transform_mesh
-from common.pages.glb import GLTF_FROM_PAGE, glb_of
+from common.pages.glb import GLTF_FROM_PAGE
 from common.pages.mesh_view import ShownMesh
 from common.pages.viewer import upright_frame
+from common.progress import followed
 from common.rendering.picture import panels
 from common.rendering.view_scores import view_scores
 from common.reports.looks import (
@@ -29,7 +30,6 @@ from dvr.model import DVRModel
 from dvr.pictures import object_condition, render_view
 
 _SIZE = 120  # pixels of the shorter side of a compared view: each takes 128 looks
-_THUMBNAIL = 96  # of the longer side of a camera's picture
 _TRAINING_VIEWS = 2  # compared beside the held-out ones
 _SIDES = 3  # of an object of a collection
 _SCENE_FACES, _OBJECT_FACES = 20_000, 6_000
@@ -69,12 +69,12 @@ def collection_look(
     order = best_and_worst([_rank(one) for one in scores], wanted)
     looks = [
         _object_look(model, objects, index, scores[index], device)
-        for index in tqdm(order, desc="drawing", unit="object")
+        for index in followed(order, "drawing", "object")
     ]
     # Some from the best to the worst, so that both ends are among them.
     places = np.linspace(0, len(order) - 1, min(_MESHES, len(order))).round().astype(int)
     meshes: list[ShownMesh] = []
-    for index in tqdm([order[place] for place in places], desc="meshes", unit="mesh"):
+    for index in followed([order[place] for place in places], "meshes", "mesh"):
         condition = object_condition(model, objects, index, device)
         cameras = objects[index].views.cameras
         meshes += _mesh(objects.entries[index].name, model, condition, cameras, False)
@@ -140,7 +140,7 @@ def _compared(
     chosen = [(kept, 0, view) for view in _spread(len(kept), views_each)]
     chosen += [(seen, len(kept), view) for view in _spread(len(seen), training)]
     compared = []
-    for views, first, view in tqdm(chosen, desc="drawing", unit="view"):
+    for views, first, view in followed(chosen, "drawing", "view"):
         one = _small(views[[view]])
         picture = render_view(model, condition, one.cameras, 0)
         colour, normals, _ = panels(picture)
@@ -181,7 +181,7 @@ def _mesh(
     if mesh.empty:
         return ()
     page = GLTF_FROM_PAGE @ upright_frame(_poses(cameras), np.zeros(3), 1.0)
-    return (ShownMesh(name, glb_of(transform_mesh(mesh, page))),)
+    return (ShownMesh(name, glb_bytes(transform_mesh(mesh, page))),)
 
 
 def _poses(*cameras: Cameras) -> np.ndarray:
@@ -190,7 +190,7 @@ def _poses(*cameras: Cameras) -> np.ndarray:
 
 def _camera_look(seen: Views, kept: Views) -> CameraLook:
     """All cameras: held-out ones first, as compared views come."""
-    thumbnails = [_thumbnail(picture.numpy()) for picture in (*kept.images, *seen.images)]
+    thumbnails = [thumbnail(picture.numpy()) for picture in (*kept.images, *seen.images)]
     height, width = thumbnails[0].shape[:2]
     inner = [views.cameras.resized(height, width).intrinsics for views in (kept, seen)]
     names = [f"held-out view {view}" for view in range(len(kept))]
@@ -205,9 +205,3 @@ def _camera_look(seen: Views, kept: Views) -> CameraLook:
         points=None,
         colours=None,
     )
-
-
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    scale = min(1.0, _THUMBNAIL / max(height, width))
-    return resize_image(picture, max(round(height * scale), 1), max(round(width * scale), 1))

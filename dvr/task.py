@@ -40,18 +40,18 @@ class DVRTask:
         self.workers = config.data.workers
         self.weights = config.losses.model_dump()
         self.validation = validation
-        self._rank = process.rank
+        self.share = process.share
 
     def step(self, model: nn.Module, batch: Batch, step: int) -> StepResult:
         """The weighted terms of one batch."""
         samples = [count for start, count in self.config.march.samples if start <= step][-1]
-        seed = (self.config.training.seed * 1_000_003 + step) * 4096 + self._rank
+        seed = (self.config.training.seed * 1_000_003 + step) * 4096
         batch = Batch(
             None if batch.image is None else batch.image.to(self.device, non_blocking=True),
             batch.index.to(self.device),
             batch.supervision.to(self.device),
         )
-        out = model(batch, samples, seed % 2**63)
+        out = model(batch, samples, seed % 2**63, self.share)
         return StepResult(
             out.terms, out.rays, out.evaluations, {"surface_share": out.surface_share}
         )
@@ -119,7 +119,7 @@ class DVRTask:
             rows.append(
                 np.concatenate([*seen, small.images[view].numpy(), *panels(picture)], axis=1)
             )
-        log.image("validation/input, truth, colour, normal, depth", np.concatenate(rows), step)
+        log.image("pictures/input, truth, colour, normal, depth", np.concatenate(rows), step)
         condition = object_condition(self.model, self.validation, 0, self.device)
         with torch.no_grad():
             half = (0.5, 0.5, 0.5)
@@ -132,7 +132,7 @@ class DVRTask:
                 device=self.device,
             ).mesh
         if len(mesh.faces):
-            log.mesh("validation/mesh", mesh.vertices, mesh.faces, None, step)
+            log.mesh("surface/mesh", mesh.vertices, mesh.faces, None, step)
 
 
 def _fit(image: UInt8[np.ndarray, "h w 3"], views: Views) -> UInt8[np.ndarray, "H W 3"]:

@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.cameras import Rays
+from common.data.images import thumbnail
 from common.data.views import Views
 from common.rendering.cached_search import Care, cache_field, search_cached
 from common.rendering.intervals import cube_intervals
 from common.rendering.memory import in_chunks
 from common.training.run_folder import RunFolder
-from common.viewing.run_view import LearntRun, Mode, Photographs, RunView, Thumbnail, thumbnail
+from common.viewing.run_view import LearntRun, Mode, Photographs, RunView, Thumbnail
 from dvr.data import Objects
 from dvr.experiment import load_run
 from dvr.model import DVRModel

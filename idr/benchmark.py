@@ -4,25 +4,36 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
-from common.benchmark import Figure, agreement, mesh_figures, now
+from common.benchmark import (
+    Figure,
+    agreement,
+    fewer,
+    measures_memory,
+    mesh_figures,
+    now,
+    peak_bytes,
+    reset_peak,
+)
 from common.cameras import Cameras, Rays, pixel_grid
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sphere_tracer import step_grid
 from common.data.views import Views
+from common.progress import followed
 from common.rendering.cached_search import FieldCache
+from common.training.processes import Process
 from common.training.terms import weighted_total
 from idr.config import IDRConfig
 from idr.data import PixelBatch, PixelBatches
 from idr.evaluation_count import EvaluationCount, counted
-from idr.experiment import Experiment, make_model
+from idr.experiment import make_model, matmul_precision
 from idr.generation import CHUNK, UNIT_CUBE
 from idr.geometry import Geometry
 from idr.losses import eikonal
@@ -46,6 +57,7 @@ class Effort:
     pairs: int
 
 
+SHOWN_FIT = 600  # steps of a fit that is meshed and drawn
 FULL, QUICK = Effort(fit_steps=300, pairs=5), Effort(fit_steps=150, pairs=9)
 
 
@@ -63,19 +75,39 @@ def benchmark(config: IDRConfig, effort: Effort, device: torch.device) -> list[F
     The configured geometry is first fitted to the sculpture's signed distance, so that rays meet
     what they meet in training. The cached grid is as stale as it is on average.
     """
-    torch.set_float32_matmul_precision("medium" if device.type == "cpu" else "high")
+    torch.set_float32_matmul_precision(matmul_precision(config, Process(0, 1, device)))
     form = sculpture()
     views = photographs(form)
-    model = make_model(config, views.cameras).to(device)
-    step = config.training.iterations - 1  # all bands or levels are in, and no refresh is due
-    model.prepare_step(step)
-    samples, rate = distance_samples(form, device), config.training.learning_rate
-    optimiser = torch.optim.Adam(model.geometry.parameters())
-    fit(model.geometry, samples, optimiser, np.geomspace(FIT_RATE, rate, effort.fit_steps).tolist())
+    model, samples, optimiser = fitted(config, effort.fit_steps, form, views, device)
+    step, rate = last_step(config), config.training.learning_rate
     refresh = measured(lambda: refresh_cache(model), model.geometry, device)
     fit(model.geometry, samples, optimiser, [rate] * (config.search.refresh_every // 2))
     batch = PixelBatches(views, config, rank=0, processes=1)[step].to(device)
     return compare(model, batch, views.cameras.to(device), step, refresh, effort.pairs)
+
+
+def fitted(
+    config: IDRConfig, steps: int, form: Sculpture, views: Views, device: torch.device
+) -> tuple[IDRModel, Samples, torch.optim.Optimizer]:
+    """A model whose geometry is fitted to the sculpture's signed distance, and what fitted it."""
+    model = make_model(config, views.cameras).to(device)
+    model.prepare_step(last_step(config))
+    samples, rate = distance_samples(form, device), config.training.learning_rate
+    optimiser = torch.optim.Adam(model.geometry.parameters())
+    fit(model.geometry, samples, optimiser, np.geomspace(FIT_RATE, rate, steps).tolist())
+    return model, samples, optimiser
+
+
+def fitted_to_sculpture(config: IDRConfig, device: torch.device) -> tuple[IDRModel, Cameras]:
+    """A model to be meshed and drawn, and cameras around it."""
+    form = sculpture()
+    views = photographs(form)
+    return fitted(config, SHOWN_FIT, form, views, device)[0], views.cameras
+
+
+def last_step(config: IDRConfig) -> int:
+    """All bands or levels are in then, and no refresh is due."""
+    return config.training.iterations - 1
 
 
 def compare(
@@ -99,8 +131,10 @@ def compare(
         model.zero_grad()
         return measured(lambda: learn(model, way()), model.geometry, device)
 
+    for way in (ours, paper):
+        cost(way)  # warm up
     costs: tuple[list[Cost], list[Cost]] = [], []
-    for _ in tqdm(range(pairs), desc="timing steps of both", unit="pair"):
+    for _ in followed(range(pairs), "timing steps of both", "pair"):
         for way, taken in zip((ours, paper), costs, strict=True):
             taken.append(cost(way))
     rays, share = len(batch.mask), 1 / model.config.search.refresh_every
@@ -131,17 +165,21 @@ def mesh_benchmark(model: IDRModel, resolution: int, device: torch.device) -> li
 
 
 @torch.no_grad()
-def render_benchmark(experiment: Experiment, height: int, device: torch.device) -> list[Figure]:
-    """Evaluations a pixel of one picture this high, colours and the making of its cache included.
+def render_benchmark(
+    model: IDRModel, cameras: Cameras, height: int, device: torch.device
+) -> list[Figure]:
+    """Evaluations a pixel of the first camera's picture, colours and its cache included.
 
-    The paper's search takes one pixel in EVERY, and evaluates each surface point once more.
+    And peak memory beside the picture's own. The picture is this high. The paper's search takes one
+    pixel in EVERY, and evaluates each surface point once more.
     """
-    model, cameras = experiment.model, experiment.cameras[[0]].to(device)
+    cameras = cameras[[0]].to(device)
     cameras = cameras.resized(height, round(cameras.width * height / cameras.height))
-    samples = model.config.rendering.samples
+    samples, before = model.config.rendering.samples, reset_peak(device)
     with counted(model.geometry) as ours:
         cache, _ = model.cached(model.config.search.evaluation_resolution)
-        render_view(model, cache, cameras, 0)
+        picture = render_view(model, cache, cameras, 0)
+    peak = (peak_bytes(device) - before) / 2**20
     pixel = pixel_grid(cameras.height, cameras.width)[::EVERY].to(device)
     rays = cameras.rays(torch.zeros(len(pixel), dtype=torch.long, device=device), pixel)
     with counted(model.geometry) as theirs:
@@ -150,15 +188,24 @@ def render_benchmark(experiment: Experiment, height: int, device: torch.device) 
     mine = ours.total / (cameras.height * cameras.width * samples**2)
     paper = (theirs.total + int(oracle.found.sum())) / len(pixel)
     name = "idr/render_evaluations_per_pixel"
-    return [Figure(name, mine, paper, paper / mine, equal, "evaluations")]
+    figures = [fewer(name, mine, paper, equal, "evaluations")]
+    if measures_memory(device):
+        itself = sum(part.nbytes for part in vars(picture).values()) / 2**20
+        figures.append(fewer("idr/render_peak_memory", peak, itself, equal, "MiB"))
+    return figures
 
 
 def as_oracle(model: IDRModel) -> IDRModel:
     """The same networks, searched as the paper does."""
-    oracle, config = copy(model), model.config
-    search = config.search.model_copy(update={"method": "reference"})
-    oracle.config = config.model_copy(update={"search": search})
-    return oracle
+    return searched_by(model, "reference")
+
+
+def searched_by(model: IDRModel, method: Literal["cached", "reference"]) -> IDRModel:
+    """The same networks with this search."""
+    other, config = copy(model), model.config
+    search = config.search.model_copy(update={"method": method})
+    other.config = config.model_copy(update={"search": search})
+    return other
 
 
 def agree(model: IDRModel, oracle: IDRModel, rays: Rays) -> float:
@@ -226,7 +273,7 @@ def fit(
     """A step at each rate on the signed distance's absolute error and the gradient's length."""
     points, distance = samples
     generator = torch.Generator(points.device).manual_seed(0)
-    for rate in tqdm(rates, desc="fitting the network", unit="step"):
+    for rate in followed(rates, "fitting the network", "step"):
         index = torch.randint(len(points), (FIT_BATCH,), generator=generator, device=points.device)
         values = geometry(points[index])
         loss = (values.sdf - distance[index]).abs().mean() + 0.1 * eikonal(values.gradient)

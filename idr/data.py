@@ -15,6 +15,7 @@ from common.data.views import Views
 from common.errors import UserError
 from common.rendering.intervals import sphere_intervals
 from common.scenes.scene import read_initial_cameras, read_scene
+from common.training.processes import Share
 from idr.camera_refinement import perturb_cameras
 from idr.config import IDRConfig
 
@@ -97,16 +98,16 @@ class PixelBatch:
 
 
 class PixelBatches(Dataset):
-    """batches[step]: a pure function of seed and step; of the pixels this process's share.
+    """batches[step]: a pure function of seed and step; of its pixels this process's share.
 
-    ``object_share`` of them show the object; ``outline_share`` have an outline across them, where
+    ``object_share`` of all show the object; ``outline_share`` have an outline across them, where
     the masks tell so finely; the others are background whose rays meet the sphere that may contain
     the object (rays that cannot meet it teach nothing).
     """
 
     def __init__(self, views: Views, config: IDRConfig, rank: int, processes: int) -> None:
-        self.views, self.config, self.rank = views, config, rank
-        self.rays = config.training.rays // processes
+        self.views, self.config, self.share = views, config, Share(rank, processes)
+        check_shares(config, self.share)
         self.inner = inner_masks(views.masks, config.supervision.rim)
         self.on_object = views.masks.reshape(-1).nonzero()[:, 0].to(torch.int32)
         self.background = _background(views.masks, views.cameras)
@@ -117,24 +118,33 @@ class PixelBatches(Dataset):
 
     def __getitem__(self, step: int) -> PixelBatch:
         """The pixels of a step, on the CPU."""
-        numbers = np.random.default_rng((self.config.training.seed, step, self.rank))
+        rays, shares = self.config.training.rays, self.config.supervision
+        numbers = np.random.default_rng((self.config.training.seed, step))
         generator = torch.Generator().manual_seed(int(numbers.integers(2**63)))
-        shares = self.config.supervision
-        outlines = round(self.rays * shares.outline_share) if len(self.outline) else 0
-        objects = round((self.rays - outlines) * shares.object_share)
+        outlines = round(rays * shares.outline_share) if len(self.outline) else 0
+        objects = round((rays - outlines) * shares.object_share)
         if len(self.background) == 0:
-            objects = self.rays - outlines
+            objects = rays - outlines
         pools = (
             (self.on_object, objects),
             (self.outline, outlines),
-            (self.background, self.rays - objects - outlines),
+            (self.background, rays - objects - outlines),
         )
         drawn = [
             pool[torch.randint(len(pool), (count,), generator=generator)].long()
             for pool, count in pools
             if count
         ]
-        return pixels_at(self.views, self.inner, torch.cat(drawn))
+        return pixels_at(self.views, self.inner, self.share.of(torch.cat(drawn)))
+
+
+def check_shares(config: IDRConfig, share: Share) -> None:
+    """UserError where what a step draws cannot be shared equally by the processes."""
+    rays, supervision = config.training.rays, config.supervision
+    share.size(rays, "training.rays")
+    share.size(round(rays * supervision.eikonal_points), "supervision.eikonal_points x rays")
+    if config.losses.smoothness:
+        share.size(round(rays * supervision.neighbours), "supervision.neighbours x rays")
 
 
 def pixels_at(views: Views, inner: Bool[Tensor, "V H W"], flat: Int[Tensor, "R"]) -> PixelBatch:

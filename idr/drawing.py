@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from common.cameras import Cameras
 from common.data.views import Views
+from common.progress import followed
 from common.rendering.picture import Picture, panels
 from common.training.run_folder import load_checkpoint, load_model_state
 from idr.experiment import Experiment
@@ -27,7 +27,7 @@ def draw_views(
     model = experiment.model
     cache, _ = model.cached(experiment.config.search.evaluation_resolution)
     colours = None if appearance is None else appearance.model
-    for view in tqdm(range(len(cameras)), desc="drawing", unit="view"):
+    for view in followed(range(len(cameras)), "drawing", "view"):
         yield render_view(model, cache, cameras, view, colours)
 
 
@@ -39,7 +39,7 @@ def draw_time_lapse(
     Raises UserError where a checkpoint is of another model.
     """
     model = deepcopy(experiment.model)
-    for view, path in enumerate(tqdm(checkpoints, desc="drawing", unit="view")):
+    for view, path in enumerate(followed(checkpoints, "drawing", "view")):
         if view == 0 or path != checkpoints[view - 1]:
             load_model_state(model, load_checkpoint(path, model.cache.device)["model"], path)
             cache, _ = model.cached(experiment.config.search.evaluation_resolution)

@@ -47,15 +47,18 @@ def eikonal(gradient: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
     return (gradient.norm(dim=-1) - 1).square().mean()
 
 
-def smoothness(gradient: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
+def smoothness(
+    gradient: Float[Tensor, "N 3"], beside: Float[Tensor, "N 3"], surface: Bool[Tensor, "N"]
+) -> Float[Tensor, ""]:
     """Mean distance of the normals of neighbouring points (as in DVR, Eq. 14, unsquared).
 
-    Unsquared, so that many small bumps cost more than one crease.
+    Zero for those that are not on the ``surface``. Unsquared, so that many small bumps cost more
+    than one crease.
     """
     normals = (torch.nn.functional.normalize(g, dim=-1) for g in (gradient, beside))
     first, second = normals
-    apart = ((first - second).square().sum(dim=-1) + 1e-8).sqrt()
-    return apart.sum() / max(len(apart), 1)  # no point may be on a surface
+    apart = ((first - second).square().sum(dim=-1) + 1e-8).sqrt() * surface
+    return apart.sum() / max(len(apart), 1)  # there may be no point
 
 
 def alpha_at(config: LossConfig, step: int, iterations: int) -> float:

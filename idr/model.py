@@ -14,6 +14,8 @@ from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
 from common.rendering.memory import in_chunks, points_per_chunk
 from common.rendering.sphere_tracing import TracedRays, TracingSettings, trace_reference
+from common.training.processes import WHOLE, Share
+from common.training.randomness import Random
 from idr import losses
 from idr.appearance import Appearance
 from idr.camera_refinement import CameraRefinement
@@ -135,8 +137,10 @@ class IDRModel(nn.Module):
             return 4 * 4 * model.mlp.hidden
         return 4 * (model.hash_grid.levels * 8 * (model.hash_grid.features + 6))
 
-    def forward(self, batch: PixelBatch, cameras: Cameras, step: int) -> StepOutput:
-        """Loss terms of a batch of training pixels."""
+    def forward(
+        self, batch: PixelBatch, cameras: Cameras, step: int, share: Share = WHOLE
+    ) -> StepOutput:
+        """Loss terms of a batch of training pixels, a ``share`` of the step's."""
         if self.refinement is not None:
             cameras = self.refinement()
         evaluations = self.prepare_step(step)
@@ -148,8 +152,9 @@ class IDRModel(nn.Module):
         surface = traced.found & batch.mask & ~outline
         depth = torch.where(surface, traced.depth, traced.least_depth)
         points = rays.at(depth)
-        near, spread = self._neighbours(points, surface, generator)
-        uniform = self._uniform_points(len(points), generator)
+        random = Random(generator, share)
+        spread = self._neighbours(points, random)
+        uniform = self._uniform_points(len(points), random)
         # At fixed points, so that the terms on gradients move no camera; the level's derivative by
         # the cameras is added back.
         values = self.geometry(torch.cat([points.detach(), spread, uniform]))
@@ -176,10 +181,10 @@ class IDRModel(nn.Module):
         if weights.eikonal:
             terms["eikonal"] = losses.eikonal(values.gradient)
         if weights.smoothness:
-            beside = values.gradient[count : count + len(spread)]
-            terms["smoothness"] = losses.smoothness(values.gradient[near], beside)
-        share = surface.sum() / (batch.mask & ~outline).sum().clamp_min(1)
-        return StepOutput(terms, evaluations, share)
+            near, beside = values.gradient[: len(spread)], values.gradient[count:][: len(spread)]
+            terms["smoothness"] = losses.smoothness(near, beside, surface[: len(spread)])
+        seen = surface.sum() / (batch.mask & ~outline).sum().clamp_min(1)
+        return StepOutput(terms, evaluations, seen)
 
     def _surface_colour(
         self,
@@ -226,16 +231,13 @@ class IDRModel(nn.Module):
         seed = self.config.training.seed * 1_000_003 + step
         return torch.Generator(self.cache.device).manual_seed(seed % 2**63)
 
-    def _neighbours(
-        self, points: Float[Tensor, "R 3"], surface: Bool[Tensor, "R"], generator: torch.Generator
-    ) -> tuple[Int[Tensor, "K"], Float[Tensor, "K 3"]]:
-        """Some surface points by index, and for each a random point close to it."""
+    def _neighbours(self, points: Float[Tensor, "R 3"], random: Random) -> Float[Tensor, "K 3"]:
+        """A random point close to each of the first points, those of pixels inside the masks."""
         share = self.config.supervision.neighbours if self.config.losses.smoothness else 0.0
-        near = surface.nonzero()[: round(len(points) * share), 0]
-        shift = torch.randn(len(near), 3, generator=generator, device=generator.device)
-        return near, points[near].detach() + self.config.supervision.neighbour_distance * shift
+        near = points[: round(len(points) * share)].detach()
+        return near + self.config.supervision.neighbour_distance * random.normal(len(near), 3)
 
-    def _uniform_points(self, rays: int, generator: torch.Generator) -> Float[Tensor, "E 3"]:
+    def _uniform_points(self, rays: int, random: Random) -> Float[Tensor, "E 3"]:
         """Points of [-1, 1]^3 for the eikonal term."""
         count = round(rays * self.config.supervision.eikonal_points)
-        return 2 * torch.rand(count, 3, generator=generator, device=generator.device) - 1
+        return 2 * random.uniform(count, 3) - 1

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common.cameras import Cameras
-from common.data.images import resize_image
+from common.data.images import thumbnail
 from common.data.views import Views
+from common.meshes.gltf import glb_bytes, has_texture
 from common.meshes.mesh import Mesh, transform_mesh
-from common.pages.glb import GLTF_FROM_PAGE, glb_of, has_texture, placed_glb
+from common.pages.glb import GLTF_FROM_PAGE, placed_glb
 from common.pages.mesh_view import ShownMesh
 from common.pages.viewer import upright_frame
+from common.progress import ProgressLine, followed
 from common.rendering.picture import panels
 from common.rendering.view_scores import view_scores
 from common.reports.looks import CameraLook, ComparedView, SceneLook, view_facts
@@ -24,7 +25,6 @@ from idr.learnt_frame import held_out_cameras, moved, true_from_learnt
 from idr.pictures import render_view
 
 _SIZE = 240  # pixels of the shorter side of a compared view
-_THUMBNAIL = 96  # of the longer side of a camera's picture
 _TRAINING_VIEWS = 2  # compared beside the held-out ones
 _FACES, _CELLS = 20_000, 128
 _LARGEST_FILE = 3_000_000  # bytes of a textured mesh that the page takes as it is
@@ -61,7 +61,7 @@ def _compared(experiment: Experiment, views_each: int) -> list[ComparedView]:
         for view in spread(len(scene.training), training)
     ]
     compared = []
-    for views, cameras, names, first, view in tqdm(chosen, desc="drawing", unit="view"):
+    for views, cameras, names, first, view in followed(chosen, "drawing", "view"):
         one, camera = _small(views[[view]], cameras[[view]])
         picture = render_view(model, cache, camera, 0)
         colour, normals, _ = panels(picture)
@@ -91,8 +91,8 @@ def _small(views: Views, cameras: Cameras) -> tuple[Views, Cameras]:
 def _simple_mesh(experiment: Experiment) -> Mesh:
     settings = {"resolution": _CELLS, "faces": _FACES}
     generation = experiment.config.generation.model_copy(update=settings)
-    with tqdm(desc="mesh", unit="point", unit_scale=True) as bar:
-        return make_mesh(experiment.model, generation, bar.update)
+    with ProgressLine("mesh", "point") as line:
+        return make_mesh(experiment.model, generation, line.advance)
 
 
 def _shown_mesh(experiment: Experiment, meshes: Path, mesh: Mesh) -> ShownMesh:
@@ -106,7 +106,7 @@ def _shown_mesh(experiment: Experiment, meshes: Path, mesh: Mesh) -> ShownMesh:
             world = experiment.scene.training.world_from_object.double().cpu().numpy()
             world = world @ alignment.as_matrix().cpu().numpy()
             return ShownMesh(name, placed_glb(content, page @ np.linalg.inv(world)))
-    return ShownMesh(name, glb_of(transform_mesh(mesh, page)))
+    return ShownMesh(name, glb_bytes(transform_mesh(mesh, page)))
 
 
 def _page_frame(cameras: Cameras) -> np.ndarray:
@@ -124,7 +124,7 @@ def _camera_look(experiment: Experiment, mesh: Mesh) -> CameraLook:
         rough = moved(scene.rough_cameras, align_cameras(scene.rough_cameras, learnt))
         before = _poses(aligned, rough)
     pictures = [*scene.held_out.images, *scene.training.images]
-    thumbnails = [_thumbnail(picture.numpy()) for picture in pictures]
+    thumbnails = [thumbnail(picture.numpy()) for picture in pictures]
     height, width = thumbnails[0].shape[:2]
     inner = [cameras.resized(height, width).intrinsics for cameras in (aligned, learnt)]
     return CameraLook(
@@ -142,9 +142,3 @@ def _camera_look(experiment: Experiment, mesh: Mesh) -> CameraLook:
 def _poses(*cameras: Cameras) -> np.ndarray:
     poses = [some.object_from_camera.detach().cpu() for some in cameras]
     return torch.cat(poses).double().numpy()
-
-
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    scale = min(1.0, _THUMBNAIL / max(height, width))
-    return resize_image(picture, max(round(height * scale), 1), max(round(width * scale), 1))

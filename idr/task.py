@@ -33,7 +33,7 @@ class IDRTask:
         self.model, self.config, self.device = model, config, process.device
         self.cameras = scene.rough_cameras.to(process.device)
         self.batches = PixelBatches(scene.training, config, process.rank, process.count)
-        self.workers = 0
+        self.workers, self.share = 0, process.share
         names = ["rgb", "mask", "eikonal", "smoothness"]
         if scene.training.coverage is not None:
             names.append("outline")
@@ -43,7 +43,7 @@ class IDRTask:
 
     def step(self, model: nn.Module, batch: PixelBatch, step: int) -> StepResult:
         """The terms of one batch, and how many of the object's pixels met the surface."""
-        out = model(batch.to(self.device), self.cameras, step)
+        out = model(batch.to(self.device), self.cameras, step, self.share)
         rays, notes = len(batch.mask), {SURFACE_SHARE: out.surface_share}
         return StepResult(out.terms, rays, out.evaluations, notes)
 
@@ -99,12 +99,12 @@ class IDRTask:
         for view in picked.tolist():
             picture = render_view(self.model, cache, cameras, view)
             rows.append(np.concatenate([small.images[view].numpy(), *panels(picture)], axis=1))
-        log.image("validation/truth, colour, normal, depth", np.concatenate(rows), step)
+        log.image("pictures/truth, colour, normal, depth", np.concatenate(rows), step)
         mesh = extract_mesh(
             self.model.geometry.sdf, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), 64, 32, device=self.device
         ).mesh
         if not mesh.empty:
-            log.mesh("validation/mesh", mesh.vertices, mesh.faces, None, step)
+            log.mesh("surface/mesh", mesh.vertices, mesh.faces, None, step)
 
 
 def learnt_cameras(model: IDRModel, rough: Cameras) -> Cameras:

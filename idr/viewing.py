@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.cameras import Cameras, Rays
+from common.data.images import thumbnail
 from common.training.run_folder import RunFolder
-from common.viewing.run_view import LearntRun, Mode, Photographs, RunView, thumbnail
+from common.viewing.run_view import LearntRun, Mode, Photographs, RunView
 from idr.experiment import Experiment, load_experiment
 from idr.generation import scene_name
 from idr.learnt_frame import held_out_cameras

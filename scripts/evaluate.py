@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 from method import find_run, method_of
-from tqdm import tqdm
 
 from common.command_line import positive, refuse_options, run_parser
 from common.errors import run_command
+from common.progress import ProgressLine
 from common.training.processes import choose_device
 from common.training.run_folder import RunFolder, write_atomically, write_json
 from dvr.data import Objects
@@ -76,10 +76,10 @@ def _score_dvr(run: RunFolder, arguments: argparse.Namespace, device: torch.devi
     model, config, numbers = load_run(run, device, arguments.checkpoint)
     objects = Objects(config, arguments.split or config.data.test_split, held_out=True)
     training = Objects(config, config.data.train_split) if arguments.baselines else None
-    with tqdm(total=len(objects), desc="scoring", unit="object") as bar:
+    with ProgressLine("scoring", "object", len(objects)) as line:
         return evaluate_run(
             model, objects, training, run.meshes, numbers, arguments.views or 3, arguments.seed,
-            bar.update,
+            line.advance,
         )  # fmt: skip
 
 
@@ -93,8 +93,8 @@ def _score_idr(run: RunFolder, arguments: argparse.Namespace, device: torch.devi
     experiment = load_experiment(run, device, arguments.checkpoint)
     scene = experiment.scene
     total = views_compared(len(scene.held_out), len(scene.training), arguments.views) + 1
-    with tqdm(total=total, desc="scoring", unit="view") as bar:
-        return evaluate_scene(experiment, run.meshes, arguments.views, arguments.seed, bar.update)
+    with ProgressLine("scoring", "view", total) as line:
+        return evaluate_scene(experiment, run.meshes, arguments.views, arguments.seed, line.advance)
 
 
 def rows_of(result: dict) -> dict[str, dict[str, float]]:

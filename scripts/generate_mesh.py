@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 from method import find_run, method_of
-from tqdm import tqdm
 
 import dvr.config
 import idr.config
@@ -39,6 +38,7 @@ from common.meshes.bake import TextureSettings
 from common.meshes.checks import MeshChecks, check_mesh
 from common.meshes.files import TEXTURED_SUFFIXES
 from common.meshes.mesh import Mesh
+from common.progress import ProgressLine
 from common.training.processes import choose_device
 from common.training.run_folder import RunFolder
 from dvr.data import Objects
@@ -172,9 +172,9 @@ def _idr_mesh(run: RunFolder, arguments: argparse.Namespace, device: torch.devic
         for problem in export_cameras(folder, experiment):
             print(f"not written: {problem}", file=sys.stderr)
         print(f"{len(experiment.cameras)} training cameras are in {folder}")
-    with tqdm(desc="mesh", unit="point", unit_scale=True) as bar:
+    with ProgressLine("mesh", "point") as line:
         path = save_scene_mesh(
-            run.meshes, experiment, generation, bar.update, texture, report.written
+            run.meshes, experiment, generation, line.advance, texture, report.written
         )
     if path is None:
         report.empty = [scene_name(experiment)]

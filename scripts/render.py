@@ -10,7 +10,9 @@
 
 Writes RUN/renders/<category>/<object>/{colour,normal,depth,mask}/NNNN.png (IDR: without category),
 and depth as float32 camera z (EXR, infinite where there is nothing) with --float-depth. --format
-gif or mp4 writes one film per kind instead of pictures; --beside one film of several kinds.
+gif or mp4 writes one film per kind instead of pictures; --beside one film of several kinds. What is
+not of the test views says so in its name: orbit_colour.mp4, training_colour/NNNN.png,
+time_lapse_colour.gif, spiral_colour_normal.mp4.
 
 --path leads around each object: in a circle (orbit), smoothly through the cameras learnt from
 (cameras), or around and up and down (spiral); all end where they begin. --time-lapse shows every
@@ -136,7 +138,8 @@ def _sheet(run: RunFolder, arguments: argparse.Namespace, device: torch.device) 
 def _pictures(run: RunFolder, arguments: argparse.Namespace, device: torch.device) -> list[Written]:
     states = kept_states(run) if arguments.time_lapse else []
     one_view = bool(states) and not arguments.path
-    film = film_of(arguments, STATES_A_SECOND if one_view else Film.per_second)
+    speed = STATES_A_SECOND if one_view else Film.per_second
+    film = film_of(arguments, _series(arguments), speed)
     draw = _draw_dvr if method_of(run) == "dvr" else _draw_idr
     written: list[Written] = []
     for folder, shown, pictures in draw(run, arguments, device, states):
@@ -144,6 +147,16 @@ def _pictures(run: RunFolder, arguments: argparse.Namespace, device: torch.devic
         out = (arguments.out or run.renders) / folder
         written += save_pictures(out, pictures, film, captions, arguments.float_depth)
     return written
+
+
+def _series(arguments: argparse.Namespace) -> str:
+    """What tells these pictures from others of the same run; nothing for those of test views."""
+    told = {
+        "time_lapse": arguments.time_lapse,
+        "training": arguments.training_views,
+        arguments.path: arguments.path,
+    }
+    return "_".join(name for name, is_so in told.items() if is_so)
 
 
 def _draw_dvr(

@@ -26,8 +26,6 @@ from collections import Counter
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-from tqdm import tqdm
-
 from common.data.mesh_collection import (
     Settings,
     close_collection,
@@ -46,6 +44,7 @@ from common.data.mesh_scene import (
     render_scene,
 )
 from common.errors import Stopped, UserError, run_command
+from common.progress import ProgressLine, warn
 
 # Distances of 1 are the unit cube's side for a collection, the unit ball's radius for a scene.
 COLLECTION = {
@@ -86,16 +85,12 @@ def _make_scene(arguments: argparse.Namespace) -> dict[str, object]:
         print(f"{out}: was there already")
         return {"views": settings.views, "size": settings.size, "rendered": 0}
     use_threads(arguments.workers)
-    progress = tqdm(total=settings.views, unit="view", disable=not sys.stderr.isatty())
     try:
-        for done in render_scene(mesh, texture, out, settings):
-            progress.update()
-            if progress.disable:
-                print(f"view {done} of {settings.views}", flush=True)
+        with ProgressLine("rendering", "view", settings.views) as line:
+            for _ in render_scene(mesh, texture, out, settings):
+                line.advance()
     except KeyboardInterrupt:
         raise Stopped(f"stopped; the same command finishes {out}") from None
-    finally:
-        progress.close()
     print(f"{out}: {settings.views} views of {settings.size} x {settings.size} pixels")
     return {"views": settings.views, "size": settings.size, "rendered": settings.views}
 
@@ -125,19 +120,14 @@ def _make_collection(arguments: argparse.Namespace) -> dict[str, object]:
 def _render(
     chosen: list[MeshSource], before: int, out: Path, settings: Settings, workers: int
 ) -> list[MeshSource]:
-    """Render with a progress bar, or a line an object if nobody watches; returns the failures."""
+    """Render what is not there yet; returns the failures."""
     skipped = []
-    progress = tqdm(
-        total=len(chosen), initial=before, unit="object", disable=not sys.stderr.isatty()
-    )
-    for source, reason in render_objects(chosen, out, settings, workers):
-        progress.update()
-        if reason is not None:
-            skipped.append(source)
-            progress.write(f"skipped {source.category}/{source.name}: {reason}", file=sys.stderr)
-        elif progress.disable:
-            print(f"{source.category}/{source.name}", flush=True)
-    progress.close()
+    with ProgressLine("rendering", "object", len(chosen), before) as line:
+        for source, reason in render_objects(chosen, out, settings, workers):
+            if reason is not None:
+                skipped.append(source)
+                warn(f"skipped {source.category}/{source.name}: {reason}")
+            line.advance()
     return skipped
 
 

@@ -5,8 +5,8 @@
     python scripts/transfer_appearance.py out/idr_spot out/idr_DTU --beside colour,normal --json
 
 Yariv et al. 2020, Sec. 4.3. The path is a closed curve through some of the geometry run's cameras,
-or goes around the object (--path orbit or spiral). Writes OUT/colour/NNNN.png and a film of the
-same, OUT/colour.mp4 (--format png: pictures alone). OUT is
+or goes around the object (--path orbit or spiral). Writes OUT/cameras_colour/NNNN.png and a film
+of the same, OUT/cameras_colour.mp4 (--format png: pictures alone), named after the path. OUT is
 GEOMETRY_RUN/renders/appearance_of_<APPEARANCE_RUN> where it is left out.
 """
 
@@ -50,10 +50,11 @@ def main() -> None:
         device = choose_device(arguments.device)
         runs = [_idr_run(name) for name in (arguments.geometry_run, arguments.appearance_run)]
         geometry, appearance = (load_experiment(run, device, arguments.checkpoint) for run in runs)
-        cameras = along_path(arguments, arguments.path or "cameras", geometry.cameras)
+        path = arguments.path or "cameras"
+        cameras = along_path(arguments, path, geometry.cameras)
         pictures = list(draw_views(geometry, cameras, appearance))
         out = arguments.out or runs[0].renders / f"appearance_of_{runs[1].path.resolve().name}"
-        film = film_of(arguments)
+        film = film_of(arguments, path)
         films = dict.fromkeys([replace(film, format="png"), film])
         written = [one for each in films for one in save_pictures(out, pictures, each)]
         print(f"shape of {runs[0].path}, appearance of {runs[1].path}: {out}")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from common.benchmark import SAME_CROSSING, agreement, mesh_figures
+from common.benchmark import SAME_CROSSING, agreement, measures_memory, mesh_figures
 from common.rendering.march import Hits
 from dvr.benchmark import compare, orbit, picture_rays
 from tests.make_collection import write_tiny_scene
@@ -55,7 +55,7 @@ class TestMesh:
         return mesh_figures("x", level, box, 128, 2**16, CPU)
 
     def test_a_balls_extraction_follows_its_surface(self) -> None:
-        evaluations, growth = self.figures(Sphere(torch.tensor(0.6), torch.zeros(3)))
+        evaluations, growth, *_ = self.figures(Sphere(torch.tensor(0.6), torch.zeros(3)))
         assert evaluations.name == "x/mesh_evaluations" and evaluations.agreement == 1
         assert evaluations.oracle == 129**3 > 10 * evaluations.value
         assert growth.oracle == pytest.approx(8, rel=0.03)
@@ -80,10 +80,13 @@ def test_a_run_is_measured_by_its_counts(tmp_path) -> None:
     options = ["--height", "200", "--json", file]
     outcome = run_script("benchmark", "render", tmp_path / "run", *options)
     assert outcome.code == 0, outcome.err
-    (figure,) = json.loads(file.read_text())
+    figure, *memory = json.loads(file.read_text())
     assert figure["name"] == "idr/render_evaluations_per_pixel" and figure["agreement"] > 0.98
     assert 0 < figure["value"] < figure["oracle"] / 3
+    assert [one["name"] for one in memory] == ["idr/render_peak_memory"] * measures_memory(CPU)
+    # Of 200 x 200 pixels: colour, normal and depth in float32, and a mask.
+    assert all(one["oracle"] * 2**20 == 200 * 200 * 29 for one in memory)
     options = ["--resolution", "64", "--json", file]
     outcome = run_script("benchmark", "mesh", tmp_path / "run", *options)
     assert outcome.code == 0, outcome.err
-    assert [figure["agreement"] for figure in json.loads(file.read_text())] == [1, 1]
+    assert {figure["agreement"] for figure in json.loads(file.read_text())} == {1}

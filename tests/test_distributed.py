@@ -1,4 +1,4 @@
-"""Two processes train what one would: the same weights, files written once."""
+"""The training script under torchrun: files written once, all continue together."""
 
 import json
 import os
@@ -8,19 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from common.training.run_folder import load_checkpoint
 from tests.make_collection import write_tiny_collection
 from tests.make_run import ROOT, merged, run_script, tiny_settings, write_settings
 
-# Terms without random points in the model (freespace, occupancy and normal draw some): there the
-# seed of a step depends on the process, lest all draw the same numbers for different rays.
-CHANGES = {
-    "losses": {"rgb": 1, "depth": 1, "hull": 1, "freespace": 0, "occupancy": 0},
-    "supervision": {"hull_points": 32},
-    "training": {"iterations": 3, "objects": 4, "log_every": 1, "clip_gradient": 1.0},
-}
+CHANGES = {"training": {"iterations": 3, "objects": 4, "log_every": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +46,6 @@ def both(folder) -> tuple[Path, Path, subprocess.CompletedProcess]:
     assert run_script("train", folder / "config.yaml").code == 0
     done = torchrun(folder, f"training.out_dir={folder / 'two'}")
     return folder / "one", folder / "two", done
-
-
-def test_the_weights_are_those_of_one_process(both) -> None:
-    """The mean of two halves' gradients is the whole's but for the order of float32 sums; Adam
-    divides by their size, which makes 1e-7 of a tiny gradient a share of a 1e-3 step."""
-    one, two, done = both
-    assert done.returncode == 0, done.stderr
-    first, second = (load_checkpoint(run / "checkpoints/latest.pt") for run in (one, two))
-    assert first["step"] == second["step"] == 3
-    for name, value in first["model"].items():
-        torch.testing.assert_close(second["model"][name], value, atol=2e-5, rtol=1e-4)
 
 
 def test_only_the_first_process_writes_and_speaks(both) -> None:

@@ -220,7 +220,7 @@ def small(name: str, words: list[str]) -> list[str]:
     if "--contact-sheet" in words or "--help-config" in words:
         extra = []
     words = [
-        "6" if before == "--orbit" else word
+        "6" if before in ("--orbit", "--frames") else word
         for before, word in zip(["", *words], [*words, ""], strict=True)
     ][:-1]
     return words + extra

@@ -1,6 +1,8 @@
 """`train.py --dry-run`: what a training would use and take, from real steps that leave no trace."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from common.config import TrainingConfig
 from common.errors import UserError
 from common.training import rehearsal
 from common.training.loop import train
+from common.training.plan import Plan
 from common.training.processes import Process
 from common.training.rehearsal import ENOUGH, rehearse
 from common.training.run_folder import RunFolder
@@ -65,6 +68,22 @@ class TestRehearsal:
         assert found.starts_at == 0 and found.first_loss == pytest.approx(1.0)
         assert task.between == ["validation", "pictures"] and found.left.whole
         assert found.peak_memory > 10**6 and found.checkpoint_size > 500
+
+    def test_where_memory_is_not_told_it_is_not_known(self, monkeypatch) -> None:
+        monkeypatch.setattr(rehearsal, "peak_bytes", lambda device: 0)
+        found = rehearse(Noting(), TrainingConfig(iterations=4), None, ALONE)
+        assert found.peak_memory is None
+        config = TrainingConfig(iterations=4)
+        plan = Plan("idr", "data", {"views": 3}, (4, 4), 1, 8, config, ALONE, found)
+        assert "\nmemory      not known" in plan.as_text() and plan.as_json()["peak_memory"] is None
+
+    def test_systems_without_posix_can_rehearse_too(self, monkeypatch) -> None:
+        """Windows has no module of this name."""
+        monkeypatch.setitem(sys.modules, "resource", None)
+        for name in [name for name in sys.modules if name.split(".")[0] == "common"]:
+            monkeypatch.delitem(sys.modules, name)
+        anew = importlib.import_module("common.training.rehearsal")
+        assert anew is not rehearsal
 
     def test_the_rest_of_the_run_takes_its_steps_and_what_is_between(self) -> None:
         found = rehearse(Noting(), TrainingConfig(iterations=1000), None, ALONE)

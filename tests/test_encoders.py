@@ -1,5 +1,6 @@
 """Image encoders: torchvision's names and sizes, so that published weights load."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -139,6 +140,34 @@ class TestImagenetWeights:
         (tmp_path / "a.pth").write_bytes(content)
         with pytest.raises(UserError, match=r"a\.pth: not a PyTorch weight file"):
             ResNetEncoder("resnet18", 5, width=4).load_imagenet(tmp_path / "a.pth")
+
+    def test_older_files_without_counts_of_batches_are_taken(self, tmp_path) -> None:
+        saved = self.file(tmp_path / "a.pth")
+        older = {key: value for key, value in saved.items() if "num_batches" not in key}
+        assert len(older) < len(saved)
+        torch.save(older, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+        encoder = ResNetEncoder("resnet18", 5, width=4)
+        encoder.load_imagenet(tmp_path / "a.pth")
+        assert torch.equal(encoder.features.layer4[1].conv2.weight, saved["layer4.1.conv2.weight"])
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_a_file_that_asks_for_memory_is_refused_unread(self, tmp_path, zipped) -> None:
+        """PyTorch's own reader would let it call bytearray with any size."""
+
+        class Greedy:
+            def __reduce__(self):
+                return bytearray, (1 << 28,)
+
+        torch.save(
+            {"conv1.weight": Greedy()}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped
+        )
+        encoder = ResNetEncoder("resnet18", 5, width=4)
+        tracemalloc.start()
+        with pytest.raises(UserError, match=r"a\.pth: not a PyTorch weight file"):
+            encoder.load_imagenet(tmp_path / "a.pth")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1 << 24
 
     def test_a_list_of_weights_is_refused(self, tmp_path) -> None:
         torch.save([torch.zeros(3)], tmp_path / "a.pth")

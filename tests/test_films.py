@@ -196,6 +196,7 @@ def scene_run(scene_learnt, tmp_path) -> Path:
 def written(outcome: Outcome) -> list[dict]:
     """What --json says; standard output holds nothing else."""
     assert outcome.code == 0, outcome.err
+    assert "\r" not in outcome.err
     answer = json.loads(outcome.out)
     assert answer["drawn_in"] > 0
     for one in answer["written"]:
@@ -216,14 +217,27 @@ class TestRender:
             (48, 16, 0.3)
         }
         objects = [Path(film["path"]).relative_to(tmp_path / "out").parent for film in films]
-        assert Path(films[0]["path"]).name == "colour_normal_depth.gif"
+        assert Path(films[0]["path"]).name == f"{path}_colour_normal_depth.gif"
         assert len(set(objects)) == len(films)
+
+    def test_series_of_several_kinds_stand_side_by_side(self, scene_run) -> None:
+        for options in (
+            ["--views", "1"], ["--views", "1", "--training-views"], ["--orbit", "1"],
+            ["--path", "cameras", "--frames", "1", "--float-depth"],
+            ["--time-lapse", "--path", "orbit", "--frames", "1"],
+        ):  # fmt: skip
+            assert run_script("render", scene_run, *options, "--kinds", "mask").code == 0
+        (folder,) = (scene_run / "renders").iterdir()
+        assert {path.name for path in folder.iterdir()} == {
+            "mask", "training_mask", "orbit_mask", "cameras_mask", "cameras_float_depth",
+            "time_lapse_orbit_mask",
+        }  # fmt: skip
 
     def test_objects_of_a_collection_have_a_film_each(self, collection_learnt, tmp_path) -> None:
         options = ["--orbit", "2", "--kinds", "mask", "--size", "8", "--objects", "2", "--json"]
         outcome = run_script("render", collection_learnt, *options, "--out", tmp_path)
         folders = [Path(one["path"]).relative_to(tmp_path) for one in written(outcome)]
-        assert folders == [Path("chair/sphere_0/mask"), Path("chair/sphere_1/mask")]
+        assert folders == [Path("chair/sphere_0/orbit_mask"), Path("chair/sphere_1/orbit_mask")]
 
     def test_a_time_lapse_shows_every_state_in_turn(self, run, tmp_path) -> None:
         add_states(run, 1, 90)
@@ -289,5 +303,5 @@ class TestTransfer:
             "transfer_appearance", scene_learnt, scene_learnt, tmp_path, *options, *more
         )
         assert [Path(one["path"]).name for one in written(outcome)] == [
-            "colour_normal", "colour_normal.gif",
+            f"{path}_colour_normal", f"{path}_colour_normal.gif",
         ]  # fmt: skip

@@ -100,20 +100,22 @@ class TestSmoothness:
         """Whatever the gradients' lengths: right angles are sqrt 2 apart, opposites 2."""
         here = torch.tensor([[2.0, 0, 0], [0, 0.5, 0], [0, 0, 3]])
         beside = torch.tensor([[0, 7.0, 0], [0, -0.1, 0], [0, 0, 1]])
-        term = losses.smoothness(here, beside)
+        term = losses.smoothness(here, beside, torch.ones(3, dtype=torch.bool))
         # Equal normals count 1e-4, so that the root has a slope.
         assert term.item() == pytest.approx((2**0.5 + 2 + 1e-4) / 3, abs=1e-6)
 
     def test_equal_normals_have_a_finite_derivative(self) -> None:
         here = torch.tensor([[0.0, 2, 0]], requires_grad=True)
-        losses.smoothness(here, torch.tensor([[0.0, 1, 0]])).backward()
+        losses.smoothness(here, torch.tensor([[0.0, 1, 0]]), torch.tensor([True])).backward()
         assert not here.grad.any()
 
     def test_without_surface_points_it_is_zero(self) -> None:
-        here = torch.zeros(0, 3, requires_grad=True)
-        term = losses.smoothness(here, torch.zeros(0, 3))
-        term.backward()
-        assert term == 0
+        for count in (0, 2):
+            here = torch.zeros(count, 3, requires_grad=True)
+            nowhere = torch.zeros(count, dtype=torch.bool)
+            term = losses.smoothness(here, torch.ones(count, 3), nowhere)
+            term.backward()
+            assert term == 0 and not here.grad.any()
 
 
 class TestSharpness:

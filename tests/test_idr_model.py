@@ -17,6 +17,7 @@ from common.rendering.cached_search import FieldCache
 from common.rendering.intervals import sphere_intervals
 from common.rendering.march import Refinement, march_dense
 from common.rendering.sphere_tracing import TracedRays
+from common.training.randomness import Random
 from common.training.terms import weighted_total
 from idr.config import IDRConfig
 from idr.data import PixelBatch
@@ -372,7 +373,10 @@ class TestCameraGradients:
         """Also through normals and features, which move over the surface with the point."""
         networks = {
             "hash_grid": {"geometry": "hash_grid"},
-            "mlp": {"mlp": {"hidden": 48, "layers": 2, "frequencies": 1, "skip": 0}},
+            "mlp": {
+                "geometry": "mlp",
+                "mlp": {"hidden": 48, "layers": 2, "frequencies": 1, "skip": 0},
+            },
         }
         model = self.model(model={"initial_radius": 0.5, "fade_in": 0, **networks[network]})
         if network == "hash_grid":
@@ -559,7 +563,7 @@ class TestSchedule:
 
     def test_uniform_points_fill_the_cube(self) -> None:
         model = make_model(configuration(), ring())
-        points = model._uniform_points(4000, model._generator(0))
+        points = model._uniform_points(4000, Random(model._generator(0)))
         assert points.shape == (1000, 3) and points.abs().max() <= 1
         # Means of 1000 uniform numbers of variance 1/3 are within 0.02 of zero, by 5 of them.
         assert points.mean(dim=0).abs().max() < 0.1 and points.abs().max() > 0.99

@@ -27,6 +27,7 @@ from idr.task import IDRTask
 from tests.make_collection import SCENE_RADIUS, write_tiny_scene
 from tests.make_idr import OneColour, known_experiment, nothing, sphere, tiny_idr_settings
 from tests.make_run import merged, run_script, write_settings
+from tests.test_logs import read
 
 ALONE = Process(0, 1, torch.device("cpu"))
 VIEWS, SIZE = 8, 40
@@ -176,11 +177,20 @@ class TestPixelBatches:
         # 30,000 draws from some 4,500: about one of a thousand is never drawn.
         assert 0.99 * expected < len(outside.unique(dim=0)) <= expected
 
-    def test_processes_share_a_step_and_draw_apart(self, views) -> None:
-        parts = [self.batches(views, rank, 2)[0] for rank in range(2)]
-        assert [len(part.mask) for part in parts] == [32, 32]
-        assert not same(*parts)
-        assert same(parts[1], self.batches(views, 1, 2)[0])
+    @pytest.mark.parametrize("processes", [2, 4])
+    def test_processes_share_one_batch(self, views, processes) -> None:
+        """Of the object's pixels, which cost most, each has about as many."""
+        whole = self.batches(views)[3]
+        for rank in range(processes):
+            part = self.batches(views, rank, processes)[3]
+            assert torch.equal(part.view, whole.view[rank::processes])
+            assert torch.equal(part.pixel, whole.pixel[rank::processes])
+            assert torch.equal(part.colour, whole.colour[rank::processes])
+            assert abs(part.mask.sum() - whole.mask.sum() / processes) <= 1
+
+    def test_processes_must_divide_the_rays(self, views) -> None:
+        with pytest.raises(UserError, match="training.rays: 64 .* by 3 processes; choose a mult"):
+            self.batches(views, 0, 3)
 
     def test_pictures_without_background_give_objects_alone(self, views) -> None:
         """Close-ups, whose masks hold every pixel."""
@@ -436,6 +446,9 @@ class TestRuns:
         kept = {file.relative_to(run.path).parts[0] for file in run.path.rglob("*")}
         assert {"config.yaml", "checkpoints", "logs", "metrics.jsonl"} <= kept
         assert run.best.exists() and '"validation/mask_iou"' in run.metrics.read_text()
+        shown = read(run).Tags()
+        assert "pictures/truth, colour, normal, depth" in shown["images"]
+        assert "surface/mesh_VERTEX" in shown["tensors"]
 
     @pytest.mark.parametrize(
         "other",

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import random
+import re
 import threading
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from common.training.loop import train
 from common.training.processes import Process
 from common.training.run_folder import RunFolder
 from tests.make_task import SlopeTask
+from tests.torture.long_run import SPARE, LongRun, Sample, quarters
 
 ALONE = Process(0, 1, torch.device("cpu"))
 
@@ -104,3 +107,36 @@ def test_what_is_logged_can_be_read_by_tensorboard(tmp_path) -> None:
     assert found == [(1, 41), (2, 42), (3, 63), (4, 64), (5, 65), (6, 66)]
     assert [event.step for event in events.Images("grey")] == [6]
     assert "mesh_VERTEX" in events.Tags()["tensors"]
+
+
+class TestJudgement:
+    """Of readings like those of a real training: 500 MB, and now and then 20 that were freed."""
+
+    def judged(self, bytes_a_step: float = 0, files: int = 6, spike: float = 20) -> LongRun:
+        chance, steps = random.Random(0), 20_000
+        samples = []
+        for number in range(400):
+            warm_up = 40 * min(1, number / 60)
+            kept = number / 400 * steps * bytes_a_step / 1e6
+            freed = spike * (chance.random() < 0.2) * (number / 400) + chance.uniform(0, 3)
+            opened = 6 if number < 300 else files
+            samples.append(Sample(500 + warm_up + kept + freed, opened))
+        return LongRun(steps, *quarters(samples), 50, ["latest.pt"])
+
+    def test_neither_the_start_nor_what_was_freed_counts(self) -> None:
+        run = self.judged()
+        assert run.flat and run.late.most - run.early.most > 5
+        assert abs(run.growth) < 1
+
+    def test_two_kilobytes_a_step_are_seen(self) -> None:
+        run = self.judged(bytes_a_step=2000)
+        assert not run.flat
+        assert run.growth == pytest.approx(20, abs=1)
+        assert re.search(r"\+(2,0|1,9)\d\d bytes a step", run.sentence)
+
+    def test_a_file_left_open_is_seen(self) -> None:
+        assert not self.judged(files=7).flat
+
+    def test_memory_needed_for_a_moment_must_not_grow_either(self) -> None:
+        run = self.judged(spike=2.5 * SPARE)
+        assert run.growth < 5 and not run.flat

@@ -326,6 +326,19 @@ def test_random_points_are_those_of_the_seed(views) -> None:
     assert first == again != other
 
 
+def test_the_dense_search_has_the_same_outcome_at_its_full_cost(views) -> None:
+    batch, outputs = batch_of(views), {}
+    for method in ("adaptive", "dense"):
+        model = make_model(configuration(march={"method": method}), 2)
+        model.start_as_sphere(torch.Generator().manual_seed(0))
+        outputs[method] = step(model, batch, samples=64)
+    fast, dense = outputs["adaptive"], outputs["dense"]
+    crossing = int(cube_intervals(batch.supervision.rays).crosses.sum())
+    assert dense.evaluations >= 64 * crossing > 2 * fast.evaluations
+    for name, term in dense.terms.items():
+        torch.testing.assert_close(fast.terms[name], term, rtol=1e-5, atol=1e-6)
+
+
 def test_the_colour_loss_reaches_the_encoder(views) -> None:
     """At the start through the layers that read the code, once these have moved further."""
     config = configuration(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import TrainingConfig
-from common.progress import ProgressLine, duration, followed, say, wants_colour, warn
+from common.progress import BYTE, ProgressLine, duration, followed, say, wants_colour, warn
 from common.training.pace import (
     CHECKPOINT,
     PICTURES,
@@ -84,6 +84,16 @@ class TestFile:
             line.advance(1_234_567)
         assert capsys.readouterr().err == "mesh: 1,234,567 points, 0 s so far\n"
 
+    @pytest.mark.parametrize(
+        ("total", "said"),
+        [(4_800_000_000, "set.zip: 1.20GB of 4.80GB (25%), 0 s so far, 0 s left"),
+         (None, "set.zip: 1.20GB, 0 s so far")],
+    )  # fmt: skip
+    def test_bytes_are_said_by_the_million(self, capsys, total, said) -> None:
+        with ProgressLine("set.zip", BYTE, total, clock=Clock()) as line:
+            line.advance(1_200_000_000)
+        assert capsys.readouterr().err == said + "\n"
+
     def test_hidden_it_says_nothing(self, capsys) -> None:
         clock = Clock()
         with ProgressLine("training", "step", 40, shown=False, clock=clock) as line:
@@ -119,6 +129,16 @@ class TestTerminal:
         looks = terminal.getvalue().split("\r")
         assert 45 < len(looks) < 70  # ten seconds, five looks each
         assert "100%" in looks[-1] and "1000/1000" in looks[-1] and "soon" in looks[-1]
+
+    @pytest.mark.parametrize(
+        ("total", "said"), [(4_800_000_000, "25%|"), (None, "set.zip: 1.20GB [")]
+    )
+    def test_a_bar_of_bytes(self, monkeypatch, total, said) -> None:
+        terminal = at_a_terminal(monkeypatch)
+        with ProgressLine("set.zip", BYTE, total, clock=Clock()) as line:
+            line.advance(1_200_000_000)
+        last = terminal.getvalue().split("\r")[-1]
+        assert said in last and ("1.20G/4.80G" in last) == (total is not None)
 
     def test_no_colour_where_it_is_not_wanted(self, monkeypatch) -> None:
         terminal = at_a_terminal(monkeypatch)

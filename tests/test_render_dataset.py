@@ -416,6 +416,7 @@ def test_a_folder_of_meshes_becomes_a_collection(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert "2 rendered, 1 skipped (skipped: balls/c)" in printed.out
     assert "skipped balls/c" in printed.err and "cannot be read as a mesh" in printed.err
+    assert "rendering: object 3 of 3 (100%)" in printed.err and "\r" not in printed.err
     assert json.loads((out / "credits.json").read_text()) == {"balls/a": credit}
 
     (train,) = list_objects(out, "train", None)

@@ -19,9 +19,10 @@ from PIL import Image
 
 from common.config import validate
 from common.errors import UserError
+from common.meshes.gltf import glb_bytes, has_texture
 from common.meshes.mesh import Mesh
 from common.pages.curves import Line, Plot, curves_element
-from common.pages.glb import GLTF_FROM_PAGE, glb_of, has_texture, placed_glb
+from common.pages.glb import GLTF_FROM_PAGE, placed_glb
 from common.pages.mesh_view import ShownMesh
 from common.pages.slider import slider_element
 from common.reports.collection_page import write_collection_report
@@ -96,7 +97,7 @@ def make_scene(count: int = 4, name: str = "view") -> SceneLook:
         np.tile(inner, (count, 1, 1)), poses, shifted, np.zeros((1, 3)), None,
     )  # fmt: skip
     views = tuple(make_view(names[number], number, number == 0) for number in range(count - 1))
-    mesh = ShownMesh(name, placed_glb(glb_of(ball()), GLTF_FROM_PAGE))
+    mesh = ShownMesh(name, placed_glb(glb_bytes(ball()), GLTF_FROM_PAGE))
     return SceneLook(f"{name} learnt", views, (mesh,), cameras, {"Views": name})
 
 
@@ -111,7 +112,7 @@ def make_collection(count: int = 4, name: str = "chair") -> CollectionLook:
         for number in range(count)
     )  # fmt: skip
     meshes = tuple(
-        ShownMesh(f"{name} {number}", glb_of(ball(colour)))
+        ShownMesh(f"{name} {number}", glb_bytes(ball(colour)))
         for number, colour in enumerate([(200, 40, 40), (40, 40, 200)])
     )
     return CollectionLook(name, objects, meshes, {"Split": name})
@@ -264,7 +265,7 @@ class TestPictures:
 class TestGlb:
     def test_another_reader_finds_the_same_mesh(self) -> None:
         mesh = ball((10, 120, 250))
-        read_back = trimesh.load_mesh(io.BytesIO(glb_of(mesh)), "glb", process=False)
+        read_back = trimesh.load_mesh(io.BytesIO(glb_bytes(mesh)), "glb", process=False)
         np.testing.assert_allclose(read_back.vertices, mesh.vertices, atol=1e-6)
         assert (read_back.faces == mesh.faces).all()
         # Of the unit sphere, normals are the vertices; the mean of faces is a degree off.
@@ -272,7 +273,7 @@ class TestGlb:
 
     def test_colours_are_linear_light(self) -> None:
         """sRGB 188 is half of the light (IEC 61966-2-1)."""
-        content = glb_of(ball((0, 188, 255)))
+        content = glb_bytes(ball((0, 188, 255)))
         head = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
         accessor = head["accessors"][head["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
         view = head["bufferViews"][accessor["bufferView"]]
@@ -283,13 +284,13 @@ class TestGlb:
     def test_a_placed_file_is_moved_as_a_whole(self) -> None:
         matrix = np.diag([2.0, 2.0, 2.0, 1.0])
         matrix[:3, 3] = [1, 2, 3]
-        moved = trimesh.load(io.BytesIO(placed_glb(glb_of(ball()), matrix)), "glb")
+        moved = trimesh.load(io.BytesIO(placed_glb(glb_bytes(ball()), matrix)), "glb")
         np.testing.assert_allclose(moved.bounds, [[-1, 0, 1], [3, 4, 5]], atol=1e-5)
 
     @pytest.mark.parametrize("cut", [0, 10, 30, 100])
     def test_what_is_no_glb_is_refused(self, cut) -> None:
         with pytest.raises(UserError, match="GLB"):
-            has_texture(glb_of(ball())[:cut])
+            has_texture(glb_bytes(ball())[:cut])
         with pytest.raises(UserError, match="GLB"):
             placed_glb(b"x" * cut, np.eye(4))
 

@@ -339,9 +339,9 @@ class TestPictures:
     def test_an_orbit_is_a_film(self, run) -> None:
         options = ["--objects", "1", "--orbit", "5", "--format", "gif", "--kinds", "normal"]
         assert run_script("render", run, *options).code == 0
-        film = run / "renders/chair/sphere_0/normal.gif"
+        film = run / "renders/chair/sphere_0/orbit_normal.gif"
         assert imageio.imread(film, index=None).shape[:3] == (5, 16, 16)
-        assert [path.name for path in film.parent.iterdir()] == ["normal.gif"]
+        assert [path.name for path in film.parent.iterdir()] == ["orbit_normal.gif"]
 
     def test_one_picture_of_many_objects(self, run) -> None:
         """Rows of: input, three times prediction and normals, three truths; all 16 x 16."""
@@ -363,7 +363,7 @@ class TestPictures:
 
     def test_training_views_are_drawn_where_asked(self, scene) -> None:
         assert run_script("render", scene, "--views", "9", "--training-views").code == 0
-        assert len(list((scene / "renders/scene/scene/colour").iterdir())) == 4
+        assert len(list((scene / "renders/scene/scene/training_colour").iterdir())) == 4
 
     def test_a_collection_has_no_training_views_to_draw(self, run) -> None:
         outcome = run_script("render", run, "--training-views")
@@ -442,7 +442,7 @@ class TestSceneByIDR:
         assert depth.min() == pytest.approx(4 - SCENE_RADIUS, abs=0.03)
         options = ["--orbit", "3", "--format", "mp4", "--kinds", "colour", "--size", "32"]
         assert run_script("render", idr_run, *options).code == 0
-        film = imageio.imread(folder / "colour.mp4", plugin="FFMPEG", index=None)
+        film = imageio.imread(folder / "orbit_colour.mp4", plugin="FFMPEG", index=None)
         assert film.shape == (3, 32, 32, 3)
 
     def test_one_picture_of_the_held_out_views(self, idr_run) -> None:
@@ -453,13 +453,13 @@ class TestSceneByIDR:
         options = ["--frames", "4", "--size", "16", "--format", "gif"]
         assert run_script("transfer_appearance", idr_run, learnt_sphere, *options).code == 0
         out = idr_run / "renders/appearance_of_run"
-        assert imageio.imread(out / "colour.gif", index=None).shape[:3] == (4, 16, 16)
-        assert len(list((out / "colour").iterdir())) == 4
+        assert imageio.imread(out / "cameras_colour.gif", index=None).shape[:3] == (4, 16, 16)
+        assert len(list((out / "cameras_colour").iterdir())) == 4
 
     def test_appearance_goes_where_it_is_told_and_round_an_orbit(self, idr_run, tmp_path) -> None:
         options = [tmp_path / "out", "--frames", "2", "--orbit", "--format", "png"]
         assert run_script("transfer_appearance", idr_run, idr_run, *options).code == 0
-        assert [path.name for path in (tmp_path / "out").iterdir()] == ["colour"]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["orbit_colour"]
 
     def test_a_dvr_run_has_no_appearance_to_lend(self, idr_run, scene) -> None:
         outcome = run_script("transfer_appearance", idr_run, scene)

@@ -102,6 +102,15 @@ def test_cylinder_by_hand():
     torch.testing.assert_close(pillar.distance(points), expected, atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("radii", [(0.3, 0.1), (0.1, 0.3)])
+def test_a_round_cone_of_a_ball_in_a_ball_is_the_larger(radii):
+    ends = ((0.0, 0.0, 0.0), (0.05, 0.0, 0.1))
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    larger = sphere(ends[radii[1] > radii[0]], max(radii))
+    cone = round_cone(*ends, *radii)
+    torch.testing.assert_close(cone.distance(points), larger.distance(points))
+
+
 def test_round_cone_is_the_union_of_its_balls():
     start, end = torch.tensor([-0.2, -0.3, 0.0]).double(), torch.tensor([0.3, 0.2, 0.1]).double()
     points = cloud(3000)

@@ -13,6 +13,8 @@ from common.data.supervision import (
     draw_hull_points,
     draw_pixels,
     draw_supervision,
+    draw_views,
+    supervision_of,
 )
 from common.data.views import SparseDepth, Views
 from dvr.config import DataConfig
@@ -110,6 +112,20 @@ def test_patches_are_true_neighbours(views, patch) -> None:
 def test_only_the_chosen_number_of_views_is_used(views) -> None:
     centres = [len(torch.unique(draw(views, views=count).origin, dim=0)) for count in (1, 2, 6, 9)]
     assert centres == [1, 2, 6, 6]
+
+
+@pytest.mark.parametrize("changes", [{"views": 1}, {"views": 3, "patch": 2}, {"sparse_points": 5}])
+def test_the_chosen_views_are_enough(views, changes) -> None:
+    """A step that compares no volume points draws the same from the views it looks at alone."""
+    points = torch.randn(30, 3, generator=seeded())
+    visibility = torch.rand(6, 30, generator=seeded()) < 0.5
+    known = replace(views, sparse=SparseDepth(points, visibility))
+    whole, generator = draw(known, 7, **changes), seeded(7)
+    settings = Draw(**({"rays": 400, "views": 4} | changes))
+    few = known[draw_views(6, settings, generator)]
+    again = supervision_of(few, torch.arange(len(few)), settings, generator)
+    assert len(few) == settings.views
+    assert all(torch.equal(value, vars(again)[name]) for name, value in vars(whole).items())
 
 
 def test_draws_depend_on_their_generator_alone(views) -> None:

@@ -21,8 +21,8 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
-from common.data.byte_progress import byte_progress, size_text
 from common.errors import UserError, naming
+from common.progress import BYTE, ProgressLine, size_text
 
 CHUNK = 1 << 20
 RATIO = 100  # how many times its size an honest archive unpacks to,
@@ -87,11 +87,11 @@ def _unpack_into(archive: Path, folder: Path) -> None:
             total, count = _declared(archive)
         room.check(total + MEMBER * count)
     members = _zip_members(archive) if is_zip else _tar_members(archive, start)
-    with byte_progress("unpacking", total) as advance:
+    with ProgressLine("unpacking", BYTE, total) as line:
         for name, size, chunks in members:
             room.take(size + MEMBER)
             if name.split("/")[0] != FINDER:
-                _write(folder, name, chunks, room, advance)
+                _write(folder, name, chunks, room, line.advance)
 
 
 def _write(

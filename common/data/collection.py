@@ -85,12 +85,14 @@ def read_views(
     views: list[int] | None = None,
     ignore_views: Sequence[int] = (),
     image_size: int | None = None,
+    check_place: bool = True,
 ) -> Views:
     """Chosen views of one object (None: all), in the frame of the cube [-0.5, 0.5]^3.
 
     ``views`` and ``ignore_views`` count files in name order from 0. ``image_size`` is the shorter
     side in pixels. Without masks every pixel counts as object. Raises UserError where counts,
-    sizes or cameras do not fit together, or a file is missing or damaged.
+    sizes or cameras do not fit together, or a file is missing or damaged. ``check_place``: also
+    where most of the masks lie off the cube, of which few views may say little.
     """
     if image_size is not None and image_size < 1:
         raise UserError(f"image size {image_size}: must be at least 1 pixel")
@@ -121,7 +123,8 @@ def read_views(
     cameras, scales = cameras_from_projections(
         camera_file, chosen, _pixel_matrix(height, width) @ full[:, :3], height, width, 0.5
     )
-    check_object_in_ball(camera_file, torch.from_numpy(masks), cameras, radius=0.5 * 3**0.5)
+    if check_place:
+        check_object_in_ball(camera_file, torch.from_numpy(masks), cameras, radius=0.5 * 3**0.5)
     depths = {
         name: _read_depths(_pick(files[name], chosen), (height, width)) / scales[:, None, None]
         for name in ("depth", "hull_depth")

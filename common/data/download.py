@@ -31,8 +31,8 @@ from urllib.request import (
     Request,
 )
 
-from common.data.byte_progress import byte_progress, size_text
 from common.errors import UserError, naming
+from common.progress import BYTE, ProgressLine, size_text
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
@@ -140,10 +140,10 @@ def _fetch_rest(url: str, part: Path, copies: int, timeout: float) -> None:
         _check_room(part, start, total, copies)
         with part.open("ab" if start else "wb") as file:
             _write_origin(part, _Origin(url, _version(response), total))
-            with byte_progress(part.stem, total, start) as advance:
+            with ProgressLine(part.stem, BYTE, total, start) as line:
                 for chunk in _chunks(response):
                     file.write(chunk)
-                    advance(len(chunk))
+                    line.advance(len(chunk))
             file.flush()
             os.fsync(file.fileno())
     if total is not None and _size(part) != total:
@@ -288,12 +288,12 @@ def _check(path: Path, checksum: str | None) -> str:
     algorithm, _, expected = (checksum or "").partition(":")
     sha256 = hashlib.sha256()
     published = hashlib.new(algorithm, usedforsecurity=False) if checksum else sha256
-    with path.open("rb") as file, byte_progress("checking", path.stat().st_size) as advance:
+    with path.open("rb") as file, ProgressLine("checking", BYTE, path.stat().st_size) as line:
         while chunk := file.read(CHUNK):
             sha256.update(chunk)
             if published is not sha256:
                 published.update(chunk)
-            advance(len(chunk))
+            line.advance(len(chunk))
     if checksum and published.hexdigest() != expected.lower():
         raise UserError(
             f"{path}: its {algorithm} is {published.hexdigest()} where {expected} was published: "

@@ -16,6 +16,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _TO_CONVERT = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 _LARGEST = 8192 * 8192  # pixels; Pillow itself starts to complain a little above
+THUMBNAIL = 96  # pixels
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -124,7 +125,7 @@ def fit_to_square(
     side = max(image.size)
     square = Image.new("RGB", (side, side), "white")
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return resize_image(np.asarray(square), size, size)
+    return resize_image(np.array(square), size, size)
 
 
 def resize_image(
@@ -135,6 +136,13 @@ def resize_image(
         return image
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.array(resized)
+
+
+def thumbnail(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A small copy for pages and viewers, of at most THUMBNAIL pixels on its longer side."""
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    return resize_image(image, max(round(height * scale), 1), max(round(width * scale), 1))
 
 
 def resize_mask(mask: Bool[np.ndarray, "H W"], height: int, width: int) -> Bool[np.ndarray, "h w"]:

@@ -72,13 +72,11 @@ def cylinder(centre: Vector, radius: float, half_height: float, rounding: float 
 
 
 def round_cone(start: Vector, end: Vector, start_radius: float, end_radius: float) -> Shape:
-    """The convex hull of two balls: a capsule where the radii agree.
-
-    One ball must not contain the other.
-    """
+    """The convex hull of two balls: a capsule where radii agree; a ball that holds the other."""
     a, b = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
     length = float(np.linalg.norm(b - a))
-    assert length > abs(start_radius - end_radius), "one ball contains the other"
+    if length <= abs(start_radius - end_radius):
+        return sphere(*((start, start_radius) if start_radius > end_radius else (end, end_radius)))
     axis = ((b - a) / length).tolist()
     sine = (start_radius - end_radius) / length
     cosine = float(np.sqrt(1 - sine * sine))

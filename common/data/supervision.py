@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.cameras import Rays
@@ -76,7 +76,23 @@ class Draw:
 
 def draw_supervision(views: Views, draw: Draw, generator: torch.Generator) -> Supervision:
     """Draw rays through random pixels of ``draw.views`` random views, and random volume points."""
-    chosen = torch.randperm(len(views.cameras), generator=generator)[: draw.views]
+    chosen = draw_views(len(views), draw, generator)
+    return supervision_of(views, chosen, draw, generator)
+
+
+def draw_views(count: int, draw: Draw, generator: torch.Generator) -> Int[Tensor, "v"]:
+    """The first of draw_supervision's choices: which of ``count`` views a step looks at."""
+    return torch.randperm(count, generator=generator)[: draw.views]
+
+
+def supervision_of(
+    views: Views, chosen: Int[Tensor, "v"], draw: Draw, generator: torch.Generator
+) -> Supervision:
+    """The rest of draw_supervision.
+
+    Without points of the volume, which are compared with every mask, it is the same of
+    ``views[chosen]``, whose chosen views are all, in order.
+    """
     view, pixel = draw_pixels(views, chosen, draw, generator)
     x, y = pixel.unbind(-1)
     unit_z = views.cameras.unit_z_directions(view, pixel.float())

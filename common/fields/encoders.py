@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.training.foreign_weights import named_weights, read_foreign
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -139,23 +140,21 @@ class ResNetEncoder(nn.Module):
     def load_imagenet(self, path: Path) -> None:
         """Take ImageNet weights from a torchvision .pth file; its classifier is left out.
 
-        Raises UserError where the file is not readable or belongs to another network.
+        Nothing in the file is run or believed. Raises UserError where it is not readable or belongs
+        to another network.
         """
+        if not path.exists():
+            raise UserError(f"{path}: no such file; model.encoder.weights names a torchvision .pth")
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
+            state = named_weights(path, read_foreign(path))
+        except UserError as error:  # it names remedies for a model's checkpoint
             raise UserError(
-                f"{path}: no such file; model.encoder.weights names a torchvision .pth"
+                f"{path}: not a PyTorch weight file of named arrays; download torchvision's again"
             ) from error
-        except Exception as error:  # torch.load raises many kinds on a damaged file
-            reason = (str(error).splitlines() or ["damaged"])[0]
-            raise UserError(
-                f"{path}: not a PyTorch weight file ({reason}); download it again"
-            ) from error
-        if not isinstance(state, dict):
-            raise UserError(f"{path}: holds no named weights; a torchvision .pth is needed")
-        features = {key: value for key, value in state.items() if not key.startswith("fc.")}
         expected = self.features.state_dict()
+        # Counts of batches are used by nothing here, and older files have none.
+        features = {key: expected[key] for key in expected if key.endswith("num_batches_tracked")}
+        features |= {key: value for key, value in state.items() if not key.startswith("fc.")}
         wrong = sorted(set(expected) ^ set(features)) or [
             key for key in expected if expected[key].shape != features[key].shape
         ]

@@ -4,10 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from common.errors import UserError
-from common.meshes.gltf import glb_bytes as glb_of
-from common.meshes.gltf import has_texture, pack_glb, unpack_glb
-
-__all__ = ["GLTF_FROM_PAGE", "glb_of", "has_texture", "placed_glb"]
+from common.meshes.gltf import pack_glb, unpack_glb
 
 # glTF has y up and looks along -z; the pages' frame has z up.
 GLTF_FROM_PAGE = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

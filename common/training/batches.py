@@ -4,14 +4,13 @@ A batch is a function of its step alone, so whoever makes it, the training is th
 """
 
 import signal
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from common.errors import UserError
+from common.progress import warn
 
 
 def batches(source: Dataset, steps: range, workers: int) -> Iterator[Any]:
@@ -30,10 +29,9 @@ def batches(source: Dataset, steps: range, workers: int) -> Iterator[Any]:
             if not workers or (isinstance(error, RuntimeError) and not said_so):
                 raise
             workers -= 1
-            tqdm.write(
+            warn(
                 f"step {due + 1}: a process that loads data was lost (out of memory?); "
-                f"{workers or 'none'} go on; data.workers sets their number",
-                file=sys.stderr,
+                f"{workers or 'none'} go on; data.workers sets their number"
             )
             loader = _loader(source, range(due, steps.stop), workers)
             continue

@@ -17,6 +17,8 @@ from torch.utils.data import Dataset
 from common.config import TrainingConfig
 from common.errors import Diverged, Stopped
 from common.progress import ProgressLine, duration, say, warn
+from common.training.averaging import Average
+from common.training.batch_norm import share_batch_norms
 from common.training.batches import batches
 from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log
@@ -96,7 +98,8 @@ def train(
     going back to a good state with a lower rate does not help.
     """
     optimiser = make_optimiser(task.rates, config)
-    state = State(task.model, optimiser, Progress(), Watch())
+    average = None if config.ema is None else Average(task.model, config.ema)
+    state = State(task.model, optimiser, Progress(), Watch(), average)
     resumes = run.latest.exists()
     if resumes:
         state.load(run.latest, process.device)
@@ -189,8 +192,10 @@ class Training:
             optimiser.step()
         else:
             self._warn(f"step {progress.step} left out: {wrong}")
-            if not _finite_buffers(self.task.model):
+            if any_process(not _finite_buffers(self.task.model), self.process):
                 watch.condemn()
+        if self.state.average is not None:
+            self.state.average.update(progress.step)
         if progress.step == self.config.iterations:
             watch.end()
         seconds = time.perf_counter() - started
@@ -215,7 +220,8 @@ class Training:
             self.pace.between(VALIDATION, self.lap())
         if step % config.visualise_every == 0 or last:
             task.model.eval()
-            task.show(self.log, step)
+            with self.state.averaged():
+                task.show(self.log, step)
             self.pace.between(PICTURES, self.lap())
         if step % config.checkpoint_every == 0:
             self._checkpoint()
@@ -224,7 +230,8 @@ class Training:
         """Record the scores, and keep the best."""
         progress, criterion = self.state.progress, self.config.select_by
         self.task.model.eval()
-        metrics = self.task.validate()
+        with self.state.averaged():
+            metrics = self.task.validate()
         log.scalars("validation", metrics, progress.step, progress.seconds)
         summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         say(f"step {progress.step}: {summary}")
@@ -342,8 +349,10 @@ def _speed(seconds: float) -> str:
 def _distributed(model: nn.Module, process: Process) -> nn.Module:
     if process.count == 1:
         return model
+    share_batch_norms(model)
     devices = [process.device] if process.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)
+    # Buffers follow from weights and shared statistics: alike everywhere without a broadcast.
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 def _finite_buffers(model: nn.Module) -> bool:

@@ -73,7 +73,7 @@ class Plan:
             "between": between,
             "time": f"{_time(rehearsal)}; {_step(rehearsal.seconds_per_step)}, "
             f"measured over {rehearsal.steps}",
-            "memory": f"{rehearsal.peak_memory / 2**30:.1f} GiB at most in these steps",
+            "memory": _memory(rehearsal.peak_memory),
             "first loss": f"{rehearsal.first_loss:.4f}",
             "writes to": f"{config.out_dir}, checkpoints of "
             f"{rehearsal.checkpoint_size / 2**20:.1f} MiB",
@@ -84,6 +84,12 @@ class Plan:
 def _time(rehearsal: Rehearsal) -> str:
     left = rehearsal.left
     return f"{'about' if left.whole else 'at least'} {duration(left.seconds)}"
+
+
+def _memory(peak: int | None) -> str:
+    if peak is None:
+        return "not known: this system does not tell it"
+    return f"{peak / 2**30:.1f} GiB at most in these steps"
 
 
 def _step(seconds: float) -> str:

@@ -14,12 +14,48 @@ from common.errors import UserError
 
 
 @dataclass(frozen=True)
+class Share:
+    """Every ``count``-th of what is drawn for a step, from the ``rank``-th on.
+
+    What a step draws is a function of seed and step alone; processes draw all of it, and each takes
+    its share. So it does not matter to a training how many they are.
+    """
+
+    rank: int
+    count: int
+
+    def of(self, drawn: Tensor) -> Tensor:
+        """This share of the rows drawn for the whole step."""
+        return drawn[self.rank :: self.count]
+
+    def size(self, total: int, what: str) -> int:
+        """How many of ``total`` it is; UserError, which calls them ``what``, if shares differ.
+
+        The mean over equal shares is the mean over the whole; over others it would not be.
+        """
+        if total % self.count:
+            raise UserError(
+                f"{what}: {total} of a step cannot be shared equally by {self.count} processes; "
+                f"choose a multiple of {self.count}, or another number of processes"
+            )
+        return total // self.count
+
+
+WHOLE = Share(0, 1)
+
+
+@dataclass(frozen=True)
 class Process:
     """This process among ``count``; rank 0 writes files and speaks."""
 
     rank: int
     count: int
     device: torch.device
+
+    @property
+    def share(self) -> Share:
+        """What it takes of every step's batch."""
+        return Share(self.rank, self.count)
 
     @property
     def leads(self) -> bool:

@@ -37,7 +37,7 @@ class Rehearsal:
     seconds_per_step: float
     left: TimeLeft
     first_loss: float
-    peak_memory: int  # bytes of this process; on a GPU, of its memory
+    peak_memory: int | None  # bytes of this process or of its GPU's memory; None where not known
     checkpoint_size: int  # bytes
 
 
@@ -64,7 +64,7 @@ def rehearse(
     pace = training.pace.seconds_per_step
     left = training.pace.left(min(start, config.iterations))
     assert pace is not None and left is not None
-    memory = peak_bytes(process.device)
+    memory = peak_bytes(process.device) or None  # Windows does not tell
     return Rehearsal(start, len(losses), pace, left, losses[0], memory, size)
 
 

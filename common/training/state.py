@@ -1,5 +1,6 @@
 """What a training is between two steps: all that a checkpoint holds."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
+from common.training.averaging import Average
 from common.training.divergence import Watch
 from common.training.run_folder import (
     RunFolder,
@@ -30,19 +32,27 @@ class Progress:
 
 @dataclass
 class State:
-    """Model and optimiser, which change in place, and the numbers beside them."""
+    """Model, optimiser and average, which change in place, and the numbers beside them."""
 
     model: nn.Module
     optimiser: torch.optim.Optimizer
     progress: Progress
     watch: Watch
+    average: Average | None = None
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model as it is to be used: with averaged weights, where there is an average."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; its ``model`` is the average, where there is one."""
+        weights = {"model": self.model.state_dict()}
+        if self.average is not None:
+            weights = {"model": self.average.state(), "trained": weights["model"]}
         save_checkpoint(
             path,
             {
-                "model": self.model.state_dict(),
+                **weights,
                 "optimiser": self.optimiser.state_dict(),
                 **asdict(self.progress),
                 "watch": asdict(self.watch),
@@ -52,7 +62,9 @@ class State:
     def load(self, path: Path, device: torch.device) -> None:
         """Become what a checkpoint holds; UserError where it is of something else."""
         state = load_checkpoint(path, device)
-        load_model_state(self.model, state["model"], path)
+        load_model_state(self.model, state.get("trained", state["model"]), path)
+        if self.average is not None:
+            self.average.load(state["model"])
         try:
             self.optimiser.load_state_dict(state["optimiser"])
             self.progress = Progress(int(state["step"]), float(state["seconds"]), state["best"])

@@ -10,12 +10,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common.cameras import Cameras, Rays
-from common.data.images import resize_image
 
 Mode = Literal["colour", "normal", "depth", "view direction"]
 Thumbnail = UInt8[np.ndarray, "_ _ 3"]  # each of a size of its own
-
-THUMBNAIL = 96  # pixels of its longer side
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,3 @@ class LearntRun:
     objects: tuple[str, ...]
     inputs: Callable[[int], Sequence[Thumbnail]]  # of an object; none where it is no prediction
     view: Callable[[int, int], RunView]  # of an object, predicted from one of its inputs
-
-
-def thumbnail(picture: UInt8[np.ndarray, "H W 3"]) -> Thumbnail:
-    """A picture no larger than THUMBNAIL."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
-    return resize_image(picture, max(round(height * scale), 1), max(round(width * scale), 1))

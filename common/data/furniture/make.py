@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common.data.collection_writer import (
     ObjectRecord,
@@ -31,6 +30,7 @@ from common.data.hull import visual_hull_depth
 from common.data.origin import is_made, read_origin, write_origin
 from common.data.sphere_tracer import step_grid
 from common.errors import UserError
+from common.progress import ProgressLine, followed
 
 KINDS = {"chair": chair, "table": table, "sofa": sofa, "lamp": lamp, "cabinet": cabinet, "bed": bed}
 VERSION = 2  # raise it whenever the same seed would give other files
@@ -144,17 +144,17 @@ def make_record(origin: Origin, kind: str, index: int) -> ObjectRecord:
 
 def _make_objects(root: Path, origin: Origin, names: list[tuple[str, str]], workers: int) -> None:
     if workers <= 1:
-        for kind, name in tqdm(names, desc="making furniture", unit="object"):
+        for kind, name in followed(names, "making furniture", "object"):
             _make_object(root, origin, kind, name)
         return
     # Spawned, not forked: a fork of a process with torch threads can hang.
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         jobs = [pool.submit(_make_object, root, origin, kind, name) for kind, name in names]
         try:
-            for job in tqdm(
-                as_completed(jobs), desc="making furniture", unit="object", total=len(jobs)
-            ):
-                job.result()
+            with ProgressLine("making furniture", "object", len(jobs)) as line:
+                for job in as_completed(jobs):
+                    job.result()
+                    line.advance()
         except BrokenProcessPool as error:
             raise UserError(
                 f"{root}: a process making the furniture was killed, often for lack of memory; "

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from common.cameras import Cameras
 from common.data.origin import is_made, write_origin
@@ -21,6 +20,7 @@ from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sculpture.truth import surface_samples
 from common.data.sphere_tracer import StepGrid, step_grid
 from common.errors import UserError, naming
+from common.progress import followed
 from common.scenes.scene_writer import SceneRecord, write_scene_files
 
 VERSION = 1  # raise it whenever the same seed would give other files
@@ -80,7 +80,7 @@ def make_record(origin: Origin, workers: int = 1) -> SceneRecord:
     if workers <= 1:
         photographs = [
             _photograph(cameras[view : view + 1])
-            for view in tqdm(range(origin.views), desc="making the sculpture", unit="view")
+            for view in followed(range(origin.views), "making the sculpture", "view")
         ]
         points, normals = _surface(origin)
     else:
@@ -106,8 +106,8 @@ def _in_parallel(
         surface = pool.submit(_surface, origin)
         jobs = [pool.submit(_photograph, cameras[view : view + 1]) for view in range(origin.views)]
         try:
-            progress = tqdm(jobs, desc="making the sculpture", unit="view")
-            return [job.result() for job in progress], surface.result()
+            finished = [job.result() for job in followed(jobs, "making the sculpture", "view")]
+            return finished, surface.result()
         except BrokenProcessPool as error:
             raise UserError(
                 "a process making the sculpture was killed, often for lack of memory; "

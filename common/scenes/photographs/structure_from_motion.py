@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
 from common.data.images import image_size, read_image, read_upright
 from common.data.origin import ORIGIN, read_origin, write_origin
 from common.errors import UserError
+from common.progress import ProgressLine
 from common.scenes.capture import Capture
 from common.scenes.formats.colmap import read_colmap
 from common.scenes.photographs.pair_selection import likely_pairs
@@ -67,12 +67,12 @@ def reconstruct(photographs: Sequence[Path], workspace: Path, progress: bool = T
     known = _is_known(workspace / "sparse", origin)
     if not known:
         load_pycolmap()  # missed now, not after minutes of reading
-    with _bar("reading", len(names), "photograph", progress and not known) as bar:
+    with _bar("reading", len(names), "photograph", progress and not known) as line:
         upright = {}
         for name in names:
             turned = workspace / "upright" / name
             upright[name] = _turned_upright(root / name, turned, anew=not known)
-            bar.update()
+            line.advance()
     if not known:
         _make_model(workspace, root, upright, origin, progress)
     return _capture(workspace / "sparse" / "0", root, upright)
@@ -170,7 +170,7 @@ def _find_details(
     colmap = load_pycolmap()
     extraction = colmap.FeatureExtractionOptions()
     extraction.max_image_size = LONGEST_SIDE
-    with _bar("finding details", len(upright), "photograph", progress) as bar:
+    with _bar("finding details", len(upright), "photograph", progress) as line:
         for camera_id, folder, names in _by_camera(work, root, upright):
             reader = colmap.ImageReaderOptions()
             reader.camera_model, reader.existing_camera_id = LENS, camera_id
@@ -186,7 +186,7 @@ def _find_details(
                     extraction_options=extraction,
                     device=colmap.Device.cpu,
                 )
-                bar.update(len(some))
+                line.advance(len(some))
     return _numbered(work)
 
 
@@ -235,7 +235,7 @@ def _match(work: Path, progress: bool) -> None:
     pairing = colmap.ImportedPairingOptions()
     pairing.match_list_path = work / "pairs.txt"
     pairs = _pairs(work)
-    with _bar("matching", len(pairs), "pair", progress) as bar:
+    with _bar("matching", len(pairs), "pair", progress) as line:
         for some in _batches(pairs, PAIRS_AT_ONCE):
             (work / "pairs.txt").write_text("".join(f"{one} {other}\n" for one, other in some))
             colmap.match_image_pairs(
@@ -244,7 +244,7 @@ def _match(work: Path, progress: bool) -> None:
                 verification_options=geometry,
                 device=colmap.Device.cpu,
             )
-            bar.update(len(some))
+            line.advance(len(some))
 
 
 def _pairs(work: Path) -> list[tuple[int, int]]:
@@ -273,14 +273,14 @@ def _place(work: Path, count: int, progress: bool) -> Any:
     options.num_threads = 1  # sums in a fixed order: the same photographs, the same cameras
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = SEED
     (work / "models").mkdir()
-    with _bar("placing cameras", count, "photograph", progress) as bar:
+    with _bar("placing cameras", count, "photograph", progress) as line:
         found = colmap.incremental_mapping(
             _database(work),
             work,
             work / "models",
             options,
-            initial_image_pair_callback=lambda: (bar.reset(), bar.update(2)),
-            next_image_callback=bar.update,
+            initial_image_pair_callback=lambda: line.advance(2 - line.done),
+            next_image_callback=line.advance,
         )
     largest = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
     placed = 0 if largest is None else largest.num_reg_images()
@@ -319,5 +319,5 @@ def _batches(items: list[_Item], size: int) -> Iterator[list[_Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _bar(title: str, total: int, unit: str, progress: bool) -> tqdm:
-    return tqdm(total=total, desc=title, unit=unit, disable=not progress)
+def _bar(title: str, total: int, unit: str, progress: bool) -> ProgressLine:
+    return ProgressLine(title, unit, total, shown=progress)
