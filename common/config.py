@@ -7,7 +7,7 @@ overrides. Every problem of a configuration is reported at once, each with its n
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -152,7 +152,8 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
     for name, field in model.model_fields.items():
         key = prefix + name
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        # On Python 3.10 list[int] passes for a type.
+        if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from describe(kind, key + ".")
         else:
             default = "required" if field.is_required() else repr(field.get_default())

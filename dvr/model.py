@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from common.cameras import Rays
@@ -44,7 +44,7 @@ class StepOutput:
     terms: dict[str, Tensor]
     rays: int
     evaluations: int
-    surface_share: Tensor
+    surface_share: Tensor  # of the pixels inside the masks, those whose rays find the surface
 
 
 def make_encoder(config: ModelConfig, objects: int) -> nn.Module | None:
@@ -170,7 +170,9 @@ class DVRModel(nn.Module):
         if weights.sparse_depth:
             terms["sparse_depth"], extra = self._sparse_term(condition, supervision, samples)
             evaluations += extra
-        return StepOutput(terms, rays_each * objects, evaluations, hits.found.float().mean())
+        return StepOutput(
+            terms, rays_each * objects, evaluations, surface_share(hits, supervision.mask)
+        )
 
     def _surface_terms(
         self,
@@ -324,6 +326,11 @@ class DVRModel(nn.Module):
             objects * count,
         )
         return term, hits.evaluations
+
+
+def surface_share(hits: Hits, mask: Bool[Tensor, "B R"]) -> Float[Tensor, ""]:
+    """Of the pixels inside the masks, those whose rays find the surface."""
+    return (hits.found & mask.reshape(-1)).sum() / mask.sum().clamp_min(1)
 
 
 def images_to_input(images: UInt8[Tensor, "B h w 3"]) -> Float[Tensor, "B 3 h w"]:

@@ -17,7 +17,7 @@ from common.cameras import Rays
 from common.rendering.intervals import Intervals, cube_intervals
 from common.rendering.march import Hits, march_dense
 from dvr import losses
-from dvr.model import Batch, DVRModel, StepOutput
+from dvr.model import Batch, DVRModel, StepOutput, surface_share
 
 TERMS = ("rgb", "depth", "normal", "freespace", "occupancy")  # those of the paper's Sec. 4.1
 LEAST_SLOPE = 1e-3  # of the logit along a ray, whatever its sign
@@ -68,7 +68,7 @@ def reference_step(model: DVRModel, batch: Batch, samples: int, seed: int) -> St
     if weights.normal:
         object_of_ray = torch.arange(count, device=mask.device) // (count // objects)
         points, shifts = rays.at(found)[predicted], condition[:, object_of_ray[predicted]]
-        uniform = torch.rand(points.shape, generator=generator, device=points.device)
+        uniform = torch.rand(count, 3, generator=generator, device=mask.device)[predicted]
         move = NEIGHBOUR * (uniform - 0.5)
         here, beside = (normals(model, at, shifts) for at in (points, points + move))
         terms["normal"] = losses.normal_smoothness(here, beside, count)
@@ -81,7 +81,7 @@ def reference_step(model: DVRModel, batch: Batch, samples: int, seed: int) -> St
     if weights.occupancy:
         full = logits(rays.at(_occupied_depth(model, batch, somewhere)))
         terms["occupancy"] = losses.occupancy(full[mask & ~predicted], count)
-    return StepOutput(terms, count, hits.evaluations, hits.found.float().mean())
+    return StepOutput(terms, count, hits.evaluations, surface_share(hits, supervision.mask))
 
 
 def sampled_intervals(rays: Rays) -> Intervals:

@@ -11,6 +11,7 @@ from common.data.views import Views
 from common.meshes.extract import extract_mesh
 from common.rendering.image_metrics import mask_iou
 from common.rendering.picture import panels
+from common.training.divergence import SURFACE_SHARE
 from common.training.logs import Log
 from common.training.loop import StepResult
 from common.training.processes import Process
@@ -52,9 +53,7 @@ class DVRTask:
             batch.supervision.to(self.device),
         )
         out = model(batch, samples, seed % 2**63, self.share)
-        return StepResult(
-            out.terms, out.rays, out.evaluations, {"surface_share": out.surface_share}
-        )
+        return StepResult(out.terms, out.rays, out.evaluations, {SURFACE_SHARE: out.surface_share})
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -265,7 +265,7 @@ CASES = [
     Case("weights missing", f"{TRAIN} model.encoder.kind=resnet18 model.encoder.weights=w.pth",
          "w.pth", "model.encoder.weights"),
     Case("weights are none", f"{TRAIN} model.encoder.kind=resnet18 model.encoder.weights=w.pth",
-         "w.pth", "download it again", "w.pth", scribble),
+         "w.pth", "download torchvision's again", "w.pth", scribble),
     # A scene
     Case("a scene for an image encoder", f"{PICTURES_NEW} data.path=scene", "scene",
          "model.encoder.kind"),

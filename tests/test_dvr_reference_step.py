@@ -162,7 +162,8 @@ def test_the_paper_evaluates_as_often_as_its_program(weights) -> None:
     model, batch = make(losses=weights), batch_of(0.5)
     with counted(model) as count:
         out = reference_step(model, batch, SAMPLES, SEED)
-    hits = int((out.surface_share * OBJECTS * RAYS).round())
+    rays, condition = batch.supervision.rays, model.condition(None, batch.index)
+    hits = int(search(model, condition, rays, sampled_intervals(rays), SAMPLES).found.sum())
     assert count.search == SAMPLES * OBJECTS * RAYS + 8 * hits == out.evaluations
     assert count.forward == 4 * OBJECTS * RAYS + (12 * hits if weights["normal"] else 0)
 

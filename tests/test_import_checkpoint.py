@@ -296,7 +296,7 @@ class TestDVRScene:
         accepted("generate_mesh", run, *options)
         assert (run / "meshes" / "scene" / "ball.ply").stat().st_size > 1000
         accepted("render", run, "--views", 1)
-        assert shows_something(run / "renders" / "scene" / "ball")
+        assert shows_something(run / "renders" / "scene" / "ball", "")
 
     def test_training_continues_from_it(self, imported, tmp_path) -> None:
         run, weights = imported
@@ -453,7 +453,7 @@ class TestIDRScene:
         accepted("generate_mesh", run, "--resolution", 16)
         assert (run / "meshes" / "ball.ply").stat().st_size > 1000
         accepted("render", run, "--views", 1, "--training-views")
-        assert shows_something(run / "renders" / "ball")
+        assert shows_something(run / "renders" / "ball", "training_")
         accepted("evaluate", run, "--views", 1)
         assert (run / "evaluation.json").exists()
         options = ["--frames", 1, "--format", "gif", "--orbit", "--size", 8]
@@ -539,10 +539,10 @@ def save_poses(path: Path, poses: Any) -> None:
     torch.save({"epoch": 3, "pose_vecs_state_dict": {"weight": poses}}, path)
 
 
-def shows_something(renders: Path) -> bool:
+def shows_something(renders: Path, views: str) -> bool:
     """Whether the first mask is of an object smaller than the picture, and the colour is there."""
-    mask = np.asarray(Image.open(renders / "mask" / "0000.png"))
-    return mask.any() and not mask.all() and (renders / "colour" / "0000.png").exists()
+    mask = np.asarray(Image.open(renders / f"{views}mask" / "0000.png"))
+    return mask.any() and not mask.all() and (renders / f"{views}colour" / "0000.png").exists()
 
 
 # Files that are not what they should be

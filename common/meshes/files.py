@@ -7,6 +7,8 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import trimesh
+from jaxtyping import UInt8
+from PIL.Image import Image
 from trimesh.exchange import gltf, obj, off, ply
 from trimesh.visual import ColorVisuals, TextureVisuals
 
@@ -123,10 +125,20 @@ def load_textured(path: Path) -> TexturedMesh:
     return TexturedMesh(
         mesh,
         uv,
-        np.asarray(texture.convert("RGB")),
-        None if normals is None else np.asarray(normals.convert("RGB")),
+        _pixels(path, texture),
+        None if normals is None else _pixels(path, normals),
         read_hdr(_environment_file(path)) if mirrors else None,
     )
+
+
+def _pixels(path: Path, picture: Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Of a picture within a mesh file, which is decoded only now; UserError where it is damaged."""
+    try:
+        return np.asarray(picture.convert("RGB"))
+    except Exception as error:  # each format's decoder has its own kinds
+        raise UserError(
+            f"{path}: a picture of its texture is damaged ({error}); write the mesh again"
+        ) from error
 
 
 def _environment_file(path: Path) -> Path:
