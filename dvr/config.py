@@ -153,6 +153,9 @@ class SupervisionConfig(Section):
     """Which pixels and points a step compares."""
 
     views: int = Field(1, ge=1, description="views that an object's rays are drawn from in a step")
+    object_share: float = Field(
+        0.0, ge=0, le=1, description="of an object's pixels drawn, those that show it; rest: any"
+    )
     patch: int = Field(1, ge=1, le=16, description="pixels are drawn in patch x patch squares")
     occupancy_points: Literal["hull", "depth", "random", "random_normal"] = Field(
         "random", description="where an object ray without surface is told to be occupied"

@@ -348,6 +348,7 @@ class StepBatches(Dataset):
         self.draw = Draw(
             rays=config.training.rays,
             views=supervision.views,
+            object_share=supervision.object_share,
             patch=supervision.patch,
             hull_points=supervision.hull_points,
             sparse_points=supervision.sparse_points if config.losses.sparse_depth else 0,

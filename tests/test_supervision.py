@@ -109,6 +109,31 @@ def test_patches_are_true_neighbours(views, patch) -> None:
     assert set(view[:, 0, 0].tolist()) == set(range(6))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_pixels_shows_the_object(views, share) -> None:
+    """Evenly over the object in the chosen views; the other pixels are drawn as without it."""
+    generator, plan = seeded(), Draw(4000, object_share=share)
+    view, pixel = draw_pixels(views, torch.tensor([1, 4]), plan, generator)
+    x, y = pixel.unbind(-1)
+    shown, count = views.masks[view, y, x], round(4000 * share)
+    assert shown[:count].all() and set(view.tolist()) == {1, 4}
+    if count < 4000:
+        everywhere = views.masks[[1, 4]].float().mean()
+        assert abs(shown[count:].float().mean() - everywhere) < 0.05
+    if count:
+        middle = views.masks[[1, 4]].nonzero()[:, [2, 1]].float().mean(dim=0)
+        torch.testing.assert_close(pixel[:count].float().mean(dim=0), middle, atol=0.5, rtol=0)
+
+
+def test_where_no_object_is_any_pixel_is_drawn(views) -> None:
+    empty = replace(views, masks=torch.zeros_like(views.masks))
+    for patch in (1, 4):
+        plan = Draw(64, patch=patch, object_share=0.5)
+        for one in (views, empty):
+            _, pixel = draw_pixels(one, torch.arange(6), plan, seeded())
+            assert len(pixel) == 64 and pixel.min() >= 0 and pixel.max() < 24
+
+
 def test_only_the_chosen_number_of_views_is_used(views) -> None:
     centres = [len(torch.unique(draw(views, views=count).origin, dim=0)) for count in (1, 2, 6, 9)]
     assert centres == [1, 2, 6, 6]

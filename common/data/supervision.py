@@ -69,6 +69,7 @@ class Draw:
 
     rays: int
     views: int = 1
+    object_share: float = 0.0  # of the rays, those through pixels of the object
     patch: int = 1
     hull_points: int = 0
     sparse_points: int = 0
@@ -122,10 +123,12 @@ def draw_pixels(
 ) -> tuple[Tensor, Tensor]:
     """View index and integer pixel (x, y) of each ray; the pixels of a patch follow each other.
 
-    Patches lie wholly on the image, on true neighbours; each is drawn from a random chosen view.
+    Patches lie wholly on the image, on true neighbours. ``draw.object_share`` of them begin at a
+    random pixel of the object in the chosen views, the others anywhere in a random one of these.
     """
     size, patches = draw.patch, draw.rays // draw.patch**2
     height, width = views.masks.shape[1:]
+    last = torch.tensor([width - size, height - size])
     view = chosen[torch.randint(len(chosen), (patches,), generator=generator)]
     corner = torch.stack(
         [
@@ -134,6 +137,11 @@ def draw_pixels(
         ],
         dim=-1,
     )
+    if draw.object_share and len(shown := views.masks[chosen].nonzero()):
+        count = round(patches * draw.object_share)
+        some = shown[torch.randint(len(shown), (count,), generator=generator)]
+        view[:count] = chosen[some[:, 0]]
+        corner[:count] = torch.minimum(some[:, [2, 1]], last)
     step_y, step_x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     offset = torch.stack([step_x, step_y], dim=-1).reshape(-1, 2)
     pixel = (corner[:, None] + offset).reshape(-1, 2)
