@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.small_matrices import product
+
 
 @dataclass(frozen=True)
 class Rays:
@@ -69,7 +71,7 @@ class Cameras:
                 [0, 0, 1],
             ]
         ).to(self.intrinsics)
-        return Cameras(resize @ self.intrinsics, self.object_from_camera, height, width)
+        return Cameras(product(resize, self.intrinsics), self.object_from_camera, height, width)
 
     def rays(self, view: Int[Tensor, "*n"], pixel: Float[Tensor, "*n 2"]) -> Rays:
         """Rays from the camera centres through pixels (x, y), in the object frame."""
@@ -84,12 +86,17 @@ class Cameras:
         Their length turns a camera-z depth into a distance along the ray.
         """
         homogeneous = torch.cat([pixel, torch.ones_like(pixel[..., :1])], dim=-1)
-        return (self._unproject[view] @ homogeneous[..., None])[..., 0]
+        return product(self._unproject[view], homogeneous[..., None])[..., 0]
 
     @cached_property
     def _unproject(self) -> Float[Tensor, "V 3 3"]:
         """From homogeneous pixels to directions of unit camera z."""
-        return self.object_from_camera[:, :3, :3] @ torch.linalg.inv(self.intrinsics)
+        return product(self.object_from_camera[:, :3, :3], torch.linalg.inv(self.intrinsics))
+
+    @cached_property
+    def _to_pixels(self) -> Float[Tensor, "V 3 3"]:
+        """What multiplies x - c, as a row, from the right: R K^T, whose last column gives z."""
+        return product(self.object_from_camera[:, :3, :3], self.intrinsics.transpose(1, 2))
 
     def project(
         self, points: Float[Tensor, "*n 3"]
@@ -99,10 +106,8 @@ class Cameras:
         Points with z <= 0 lie behind the camera; their pixel coordinates mean nothing.
         """
         flat = points.reshape(-1, 3)
-        rotation = self.object_from_camera[:, :3, :3]
-        in_camera = (flat - self.centre[:, None]) @ rotation  # R^T (x - c), written on rows
-        in_pixels = in_camera @ self.intrinsics.transpose(1, 2)
-        z = in_camera[..., 2]
+        in_pixels = product(flat - self.centre[:, None], self._to_pixels)
+        z = in_pixels[..., 2]
         safe = torch.where(z.abs() < 1e-9, torch.full_like(z, 1e-9), z)
         pixel = in_pixels[..., :2] / safe[..., None]
         shape = points.shape[:-1]

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.cameras import Cameras
+from common.small_matrices import product
 
 _SERIES_BELOW = 1e-2  # of the squared angle: there the next term of the series is below 3e-18
 
@@ -43,8 +44,8 @@ class CameraRefinement(nn.Module):
         """The corrected cameras, with gradients; ask anew after every step of the optimiser."""
         before = self.object_from_camera[:, :3, 3]
         centre = before + before.norm(dim=-1, keepdim=True) * self.translation
-        turned = self.object_from_camera[:, :3, :3] @ so3_exp(self.rotation)
-        rotation = least_rotation(before, centre) @ turned
+        turned = product(self.object_from_camera[:, :3, :3], so3_exp(self.rotation))
+        rotation = product(least_rotation(before, centre), turned)
         top = torch.cat([rotation, centre[..., None]], dim=-1)
         pose = torch.cat([top, self.object_from_camera[:, 3:]], dim=1)
         intrinsics = self.intrinsics
@@ -67,7 +68,7 @@ def least_rotation(
     first, second = (nn.functional.normalize(vector, dim=-1) for vector in (start, end))
     cross = _cross_matrix(torch.linalg.cross(first, second))
     cosine = (first * second).sum(dim=-1)[..., None, None]
-    return torch.eye(3).to(start) + cross + cross @ cross / (1 + cosine)
+    return torch.eye(3).to(start) + cross + product(cross, cross) / (1 + cosine)
 
 
 def so3_exp(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
@@ -87,7 +88,7 @@ def so3_exp(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1)
     cross = cross.reshape(*vector.shape[:-1], 3, 3)
     identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return identity + first * cross + second * (cross @ cross)
+    return identity + first * cross + second * product(cross, cross)
 
 
 def _cross_matrix(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
@@ -122,7 +123,8 @@ def perturb_cameras(
         return torch.nn.functional.normalize(normal, dim=-1).to(cameras.centre)
 
     pose = cameras.object_from_camera.clone()
-    pose[:, :3, :3] = pose[:, :3, :3] @ so3_exp(math.radians(degrees) * directions())
+    turn = so3_exp(math.radians(degrees) * directions())
+    pose[:, :3, :3] = product(pose[:, :3, :3], turn)
     step = translation * cameras.centre.norm(dim=-1, keepdim=True)
     pose[:, :3, 3] = cameras.centre + step * directions()
     return Cameras(cameras.intrinsics, pose, cameras.height, cameras.width)

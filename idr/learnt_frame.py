@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.cameras import Cameras
+from common.small_matrices import product
 from idr.camera_alignment import Similarity, align_cameras
 from idr.config import CamerasConfig
 from idr.data import Scene
@@ -47,7 +48,7 @@ def world_from_learnt(config: CamerasConfig, scene: Scene, learnt: Cameras) -> F
 def moved(cameras: Cameras, by: Similarity) -> Cameras:
     """The same cameras in another frame; a scale moves their centres and leaves poses rigid."""
     pose = cameras.object_from_camera.clone()
-    pose[:, :3, :3] = by.rotation.to(pose) @ pose[:, :3, :3]
+    pose[:, :3, :3] = product(by.rotation.to(pose), pose[:, :3, :3])
     pose[:, :3, 3] = by.apply(cameras.centre)
     return Cameras(cameras.intrinsics, pose, cameras.height, cameras.width)
 
