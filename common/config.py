@@ -31,6 +31,9 @@ class TrainingConfig(Section):
     out_dir: str = Field("out/run", description="run folder: checkpoints, logs, meshes")
     iterations: int = Field(10_000, ge=1, description="optimiser steps in all")
     seed: int = Field(0, ge=0, description="seed of every random choice")
+    deterministic: bool = Field(
+        False, description="the same digits every time on a GPU, too, more slowly; a CPU's are so"
+    )
     rays: int = Field(256, ge=1, description="rays of a step (DVR: of each object)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's rate at its highest")
     beta2: float = Field(0.999, gt=0, lt=1, description="Adam's memory of squared gradients")
@@ -85,7 +88,7 @@ def _load_inherited(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = content.pop("inherit_from", None)
     if parent is None:
         return content
-    if not isinstance(parent, str):
+    if not isinstance(parent, str) or not parent.isprintable():
         raise UserError(f"{path}: inherit_from must be a path beside this file, got {parent!r}")
     return merge(_load_inherited(path.parent / parent, (*seen, path.resolve())), content)
 

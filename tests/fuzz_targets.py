@@ -185,7 +185,8 @@ def _foreign_pickle(folder: Path) -> Target:
 
 def _read_weights(path: Path) -> None:
     content = foreign_weights.read_foreign(path)
-    foreign_weights.named_weights(path, content["model"] if "model" in content else content)
+    model = content.get("model", content) if isinstance(content, dict) else content
+    foreign_weights.named_weights(path, model)
 
 
 # --- Pictures -------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ class TestInheritance:
         [
             ("inherit_from: nowhere.yaml\n", r"nowhere\.yaml: no such configuration"),
             ("inherit_from: 3\n", r"one\.yaml: inherit_from must be a path"),
+            ("inherit_from: a\n\n  b.yaml\n", r"one\.yaml: inherit_from must be .* 'a\\nb.yaml'"),
             ("a: [1\nb: 2\n", r"one\.yaml, line 2: not valid YAML"),
             ("- a\n- b\n", r"one\.yaml: expected 'key: value' lines, found a list"),
             ("just words\n", r"one\.yaml: expected 'key: value' lines, found a str"),

@@ -20,6 +20,7 @@ from common.progress import ProgressLine, duration, say, warn
 from common.training.averaging import Average
 from common.training.batch_norm import share_batch_norms
 from common.training.batches import batches
+from common.training.determinism import repeatable
 from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log
 from common.training.optimiser import make_optimiser
@@ -110,7 +111,7 @@ def train(
         forget_after(run, state.progress.step)
     log = Log(run, state.progress.step) if process.leads else None
     try:
-        with StopRequest(exit_after) as stop:
+        with StopRequest(exit_after) as stop, repeatable(process.device, config.deterministic):
             Training(task, config, run, process, state, log).to_the_end(stop, resumes)
     finally:
         if log:
