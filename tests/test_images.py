@@ -138,6 +138,17 @@ def test_input_image_is_padded_to_a_centred_white_square(tmp_path):
     assert (image[10:20] == 0).all()
 
 
+@pytest.mark.parametrize("size", [(2, 60_000), (60_000, 2)])
+def test_a_narrow_picture_takes_no_memory_for_its_square(tmp_path, size):
+    """Of 60,000 x 60,000 pixels, which is 11 GB."""
+    Image.new("RGB", size, "black").save(tmp_path / "narrow.png")
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    image = read_input_image(tmp_path / "narrow.png", 32)
+    assert image.shape == (32, 32, 3) and image.mean() > 200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
+
+
 def test_input_image_keeps_the_aspect_ratio(tmp_path):
     path = save(tmp_path / "tall.png", np.zeros((64, 32, 3), np.uint8))
     dark = read_input_image(path, 16)[..., 0] < 128

@@ -16,6 +16,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _TO_CONVERT = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 _LARGEST = 8192 * 8192  # pixels; Pillow itself starts to complain a little above
+_LONGEST = 4096  # pixels of a side that is padded as it is
 THUMBNAIL = 96  # pixels
 
 
@@ -121,6 +122,11 @@ def fit_to_square(
     picture: UInt8[np.ndarray, "H W 3"], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """A picture padded with white to a centred square, then resized."""
+    # A narrow picture's square could be a thousand times as large as the picture.
+    scale = min(1.0, _LONGEST / max(picture.shape))
+    if scale < 1:
+        height, width = (max(round(length * scale), 1) for length in picture.shape[:2])
+        picture = resize_image(picture, height, width)
     image = Image.fromarray(picture)
     side = max(image.size)
     square = Image.new("RGB", (side, side), "white")
@@ -181,10 +187,12 @@ def _header(path: Path) -> Iterator[Image.Image]:
             f"{path}: not a {', '.join(_FORMATS)} image, whatever its name says; "
             "convert or replace it"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except (
+        OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError, struct.error, zlib.error
+    ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.filename is not None:  # the system's own words
             raise UserError(describe_os_error(error)) from error
-        # Pillow's decoders raise any of these on damaged data.
+        # Pillow's decoders raise any of these on damaged data; to skip some, it asks for room.
         raise UserError(
             f"{path}: the image is damaged or cut short ({error}); copy or make it again"
         ) from error
