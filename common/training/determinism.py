@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -16,15 +17,18 @@ def repeatable(device: torch.device, wanted: bool) -> Iterator[None]:
     next to nothing; on a GPU it is slower, and an operation that has no such form raises
     RuntimeError.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic
+    before, filled = (
+        torch.are_deterministic_algorithms_enabled(),
+        switches.fill_uninitialized_memory,
+    )
     if wanted and device.type == "cuda":
         # cuBLAS reads this when it is first used; with it, its workspaces are fixed.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted or device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    switches.fill_uninitialized_memory = False  # nothing here reads what was not written
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        switches.fill_uninitialized_memory = filled

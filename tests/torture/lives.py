@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from tests.make_run import run_script
+from tests.make_run import Outcome, run_script
 
 # Where an instant matters: between any two lines of these, files are written or steps counted.
 WATCHED = {
@@ -81,7 +82,10 @@ def _live(writer: Any, arguments: tuple, death: Death | None) -> None:
         answers = {"clock": signal.SIG_DFL, "term": _terminate, "worker": _kill_a_worker}
         signal.signal(signal.SIGALRM, answers[death.kind])
         signal.setitimer(signal.ITIMER_REAL, death.at / 1000)
-    outcome = run_script(*map(str, arguments))
+    try:
+        outcome = run_script(*map(str, arguments))
+    except Exception:
+        outcome = Outcome(1, "", traceback.format_exc())
     sys.settrace(None)
     writer.send((outcome.code, outcome.out, outcome.err, counter.count))
 
@@ -91,11 +95,12 @@ def _terminate(*_: object) -> None:
 
 
 def _kill_a_worker(*_: object) -> None:
-    children = multiprocessing.active_children()
-    if children:
-        os.kill(children[0].pid or 0, signal.SIGKILL)
-    else:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)  # look again
+    for child in multiprocessing.active_children():
+        try:
+            return os.kill(child.pid or 0, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # interrupted where this process waits for its end: it is no more
+    signal.setitimer(signal.ITIMER_REAL, 0.05)  # look again
 
 
 class _Lines:
