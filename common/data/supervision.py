@@ -69,10 +69,10 @@ class Draw:
 
     rays: int
     views: int = 1
-    object_share: float = 0.0  # of the rays, those through pixels of the object
     patch: int = 1
     hull_points: int = 0
     sparse_points: int = 0
+    object_share: float = 0.0  # of the rays, those through pixels of the object
 
 
 def draw_supervision(views: Views, draw: Draw, generator: torch.Generator) -> Supervision:
