@@ -6,7 +6,6 @@ import torch
 
 from common.config import validate
 from common.data.furniture import make_furniture
-from common.errors import UserError
 from common.scenes.checks.first_look import first_look
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
@@ -42,11 +41,6 @@ def make_task(config: DVRConfig, process: Process) -> DVRTask:
     The embedded furniture is made where ShapeNet is asked for and not there. Raises UserError where
     the data cannot be read, or its objects cannot be shared out among the processes.
     """
-    if config.training.objects % process.count:
-        raise UserError(
-            f"training.objects is {config.training.objects}, not a multiple of the {process.count} "
-            "processes; choose one that is"
-        )
     config = with_data(config, process)
     objects = Objects(config, config.data.train_split)
     validation = Objects(config, config.data.val_split, held_out=True)

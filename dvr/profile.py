@@ -1,17 +1,13 @@
 """Where the time of DVR's training step goes."""
 
-import torch
-
 import dvr.model
 from common.training.processes import Process
 from common.training.profile import Part, Share, parts_in, profile
 from common.training.run_folder import RunFolder
 from dvr import losses
 from dvr.config import DVRConfig
-from dvr.data import Objects
-from dvr.experiment import make_model, with_data
+from dvr.experiment import make_task
 from dvr.model import DVRModel
-from dvr.task import DVRTask
 
 
 def profile_experiment(
@@ -21,16 +17,12 @@ def profile_experiment(
 
     Raises the UserError of a training that cannot start.
     """
-    config = with_data(config, process)
-    objects = Objects(config, config.data.train_split)
-    validation = Objects(config, config.data.val_split, held_out=True)
+    task = make_task(config, process)
+    objects = task.batches.objects
     if len(objects) * objects[0].bytes <= config.data.cache_gb * 2**30:
         for index in range(len(objects)):
             objects[index]  # what is read from the disk once is no part of a step
-    model = make_model(config, len(objects)).to(process.device)
-    torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
-    task = DVRTask(model, config, objects, validation, process)
-    return profile(task, config.training, parts_of(model), steps, run, process)
+    return profile(task, config.training, parts_of(task.model), steps, run, process)
 
 
 def parts_of(model: DVRModel) -> list[Part]:

@@ -1,20 +1,13 @@
 """Where the time of IDR's training step goes."""
 
-from pathlib import Path
-
-import torch
-
 import idr.model
-from common.data.sculpture import make_sculpture
-from common.training.processes import Process, wait_for_all
+from common.training.processes import Process
 from common.training.profile import Part, Share, parts_in, profile
 from common.training.run_folder import RunFolder
 from idr import losses
 from idr.config import IDRConfig
-from idr.data import load_scene
-from idr.experiment import SCULPTURE, make_model, matmul_precision
+from idr.experiment import make_task
 from idr.model import IDRModel
-from idr.task import IDRTask
 
 
 def profile_experiment(
@@ -25,16 +18,10 @@ def profile_experiment(
     Rounded up to whole turns of ``search.refresh_every``, so that the refresh of the cached grid
     has its share. Raises the UserError of a training that cannot start.
     """
-    if Path(config.data.path) == SCULPTURE and process.leads:
-        make_sculpture(SCULPTURE)
-    wait_for_all(process)
-    scene = load_scene(config)
-    model = make_model(config, scene.rough_cameras).to(process.device)
-    torch.set_float32_matmul_precision(matmul_precision(config, process))
-    task = IDRTask(model, config, scene, process)
+    task = make_task(config, process)
     turn = config.search.refresh_every
     steps = -(-steps // turn) * turn
-    return profile(task, config.training, parts_of(model), steps, run, process)
+    return profile(task, config.training, parts_of(task.model), steps, run, process)
 
 
 def parts_of(model: IDRModel) -> list[Part]:

@@ -225,7 +225,7 @@ class TestRuns:
 
 def test_objects_must_divide_among_the_processes(data, tmp_path) -> None:
     config = configuration(data / "spheres", tmp_path / "run", training={"objects": 3})
-    with pytest.raises(UserError, match="training.objects is 3, not a multiple of the 2"):
+    with pytest.raises(UserError, match="training.objects: 3 of a step cannot be shared .* 2 proc"):
         train_experiment(config, Process(0, 2, CPU))
     assert not (tmp_path / "run").exists()
 

@@ -181,8 +181,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, write)
 
 
+# What torch.load was seen to raise on damaged files; all of it means the same to a user.
 _UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError,
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError,
     zipfile.BadZipFile, NotImplementedError, LookupError, TypeError, AttributeError, UserError,
 )  # fmt: skip
 

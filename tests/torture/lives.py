@@ -84,7 +84,7 @@ def _live(writer: Any, arguments: tuple, death: Death | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, death.at / 1000)
     try:
         outcome = run_script(*map(str, arguments))
-    except Exception:
+    except Exception:  # else the process would end without a word of what went wrong in it
         outcome = Outcome(1, "", traceback.format_exc())
     sys.settrace(None)
     writer.send((outcome.code, outcome.out, outcome.err, counter.count))
