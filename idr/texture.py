@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from common.meshes.bake import Shade, TextureSettings, bake
 from common.meshes.draw import draw_textured
 from common.meshes.files import load_textured
-from common.meshes.gloss import Observations, fit_environment, mirror, to_linear, to_srgb
+from common.meshes.gloss import Observations, fit_environment, mirror, to_linear, to_srgb, visible
 from common.meshes.mesh import Mesh, transform_mesh
 from common.meshes.metrics import sample_surface
 from common.meshes.textured import TexturedMesh
@@ -86,24 +86,27 @@ def seen_by_cameras(
     Points that no camera sees are looked at from straight above.
     """
 
-    def own(at: Surface, view: Points) -> Points:
+    def own(at: Surface, view: Points) -> tuple[Points, Points]:
+        """What a point itself sends to a camera, and how much errors of it show."""
         colour = model.colour(at, view)
         if environment is None:
-            return colour
+            return colour, torch.ones_like(colour)
         cosine, mirrored = _mirrored(at.normal, view)
         coat = mirror(environment, mirrored @ world_rotation.to(mirrored).T, cosine)
-        return to_linear(colour) - coat
+        return to_linear(colour) - coat, visible(colour).square()
 
     def shade(points: Points) -> tuple[Points, Points]:
         at = model.surface(points)
-        weight = visibility.weights(points, at.normal)
-        total = torch.zeros_like(points)
-        for seen, part, view, share in _sights(visibility, at, weight):
-            total[seen] += share[:, None] * own(part, view)
-        unseen = (weight.sum(dim=0) == 0).nonzero()[:, 0]
+        share_of_camera = visibility.weights(points, at.normal)
+        total, weights = torch.zeros_like(points), torch.zeros_like(points)
+        for seen, part, view, share in _sights(visibility, at, share_of_camera):
+            light, shows = own(part, view)
+            total[seen] += share[:, None] * shows * light
+            weights[seen] += share[:, None] * shows
+        unseen = (share_of_camera.sum(dim=0) == 0).nonzero()[:, 0]
         part = _part(at, unseen)
-        total[unseen] = own(part, part.normal)
-        mean = total / weight.sum(dim=0).index_fill(0, unseen, 1.0)[:, None]
+        total[unseen], weights[unseen] = own(part, part.normal)[0], 1.0
+        mean = total / weights
         return mean if environment is None else to_srgb(mean), at.normal
 
     return shade
@@ -119,8 +122,10 @@ def mirrored_environment(
     parts = []
     for seen, part, view, share in _sights(visibility, at, weight):
         cosine, mirrored = _mirrored(part.normal, view)
-        light = to_linear(model.colour(part, view))
-        parts.append((seen, mirrored @ world_rotation.to(mirrored).T, cosine, light, share))
+        colour = model.colour(part, view)
+        shows = share[:, None] * visible(colour).square()
+        direction = mirrored @ world_rotation.to(mirrored).T
+        parts.append((seen, direction, cosine, to_linear(colour), shows))
     return fit_environment(
         Observations(*(torch.cat(column) for column in zip(*parts, strict=True)))
     )

@@ -25,6 +25,7 @@ from common.meshes.gloss import (
     mirror,
     to_linear,
     to_srgb,
+    visible,
 )
 from common.meshes.mesh import Mesh, transform_mesh
 from common.meshes.radiance import hdr_bytes, read_hdr
@@ -375,6 +376,13 @@ class TestGloss:
         torch.testing.assert_close(to_srgb(to_linear(colour)), colour, atol=1e-5, rtol=0)
         assert float(to_linear(torch.tensor(0.5))) == pytest.approx(0.2140, abs=1e-4)
 
+    def test_an_error_shows_as_much_as_srgb_changes(self) -> None:
+        colour = torch.tensor([0.0, 0.02, 0.05, 0.3, 0.99], dtype=torch.float64)
+        light = to_linear(colour).requires_grad_()
+        (slope,) = torch.autograd.grad(to_srgb(light).sum(), light)
+        slope[0] = 12.92  # the clip's own derivative at its end is PyTorch's choice
+        torch.testing.assert_close(visible(colour), slope, atol=1e-4, rtol=1e-4)
+
     def test_a_known_environment_is_found(self) -> None:
         """Coloured points under a sky with a sun, seen from many sides."""
         generator = torch.Generator().manual_seed(0)
@@ -392,7 +400,8 @@ class TestGloss:
             seen = (cosine > 0.1).nonzero()[:, 0]
             mirrored = 2 * cosine[seen, None] * directions[seen] - view
             light = own[seen] + fresnel(cosine[seen])[:, None] * sky(mirrored)
-            parts.append((seen, mirrored, cosine[seen], light, cosine[seen]))
+            weight = cosine[seen, None].expand(-1, 3)
+            parts.append((seen, mirrored, cosine[seen], light, weight))
         seen = Observations(*(torch.cat(column) for column in zip(*parts, strict=True)))
         environment = fit_environment(seen)
         looked = normalize(torch.randn(500, 3, generator=generator), dim=-1)

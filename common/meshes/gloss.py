@@ -26,7 +26,7 @@ class Observations:
     mirrored: Float[Tensor, "K 3"]  # unit, the direction that a mirror would show
     cosine: Float[Tensor, "K"]  # of view and normal
     colour: Float[Tensor, "K 3"]  # linear
-    weight: Float[Tensor, "K"]
+    weight: Float[Tensor, "K 3"]
 
 
 def fit_environment(seen: Observations) -> Float[Tensor, "h w 3"]:
@@ -38,7 +38,7 @@ def fit_environment(seen: Observations) -> Float[Tensor, "h w 3"]:
     count = int(seen.point.max()) + 1
     reflectance = fresnel(seen.cosine)[:, None]
     pixel = _pixel(seen.mirrored)
-    weight = seen.weight[:, None]
+    weight = seen.weight
     total = _summed(weight, seen.point, count)
     power = _blurred(_summed(weight * reflectance**2, pixel, 2 * HEIGHT**2)) + FEW
     environment = torch.zeros(2 * HEIGHT**2, 3).to(seen.colour)
@@ -74,6 +74,13 @@ def fresnel(cosine: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
 def to_linear(colour: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """From sRGB to linear light (IEC 61966-2-1)."""
     return torch.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+
+
+def visible(colour: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """How much an sRGB value changes with its linear light: what is dark shows errors most."""
+    return torch.where(
+        colour <= 0.04045, 12.92, 1.055 / 2.4 * ((colour.clamp(min=0.04) + 0.055) / 1.055) ** -1.4
+    )
 
 
 def to_srgb(light: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
