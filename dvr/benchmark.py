@@ -10,15 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.benchmark import (
-    Figure,
-    agreement,
-    measures_memory,
-    mesh_figures,
-    now,
-    peak_bytes,
-    reset_peak,
-)
+from common.benchmarks.figures import Figure, agreement, mesh_figures
 from common.cameras import Cameras, Rays, look_at, pixel_grid
 from common.data.furniture.make import GRID_HALF, KINDS, make_piece
 from common.data.furniture.photograph import cameras_around, photograph
@@ -28,6 +20,7 @@ from common.data.sphere_tracer import step_grid
 from common.data.supervision import Draw, Supervision, draw_supervision
 from common.data.views import Views
 from common.errors import UserError
+from common.measuring import measures_memory, now, peak_bytes, reset_peak
 from common.progress import followed
 from common.rendering.intervals import cube_intervals
 from common.rendering.march import RayLevel, Refinement, march, march_dense

@@ -11,21 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common.benchmark import (
-    Figure,
-    agreement,
-    fewer,
-    measures_memory,
-    mesh_figures,
-    now,
-    peak_bytes,
-    reset_peak,
-)
+from common.benchmarks.figures import Figure, agreement, fewer, mesh_figures
 from common.cameras import Cameras, Rays, pixel_grid
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sphere_tracer import step_grid
 from common.data.views import Views
+from common.measuring import measures_memory, now, peak_bytes, reset_peak
 from common.progress import followed
 from common.rendering.cached_search import FieldCache
 from common.training.processes import Process

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from common.benchmark import Curve, Figure, fewer
+from common.benchmarks.figures import Curve, Figure, fewer
 from common.data.views import Views
 from common.errors import UserError
 from common.meshes.extract import extract_mesh

@@ -52,9 +52,9 @@ import dvr.benchmark
 import dvr.profile
 import idr.benchmark
 import idr.profile
-from common.benchmark import Figure, report
-from common.benchmark_plot import plot
-from common.benchmark_processes import Case, processes_figures
+from common.benchmarks.figures import Figure, report
+from common.benchmarks.plot import plot
+from common.benchmarks.processes import Case, processes_figures
 from common.command_line import positive, refuse_options
 from common.config import apply_overrides, validate
 from common.data.furniture.make import make_furniture

@@ -38,10 +38,10 @@ from method import find_run, method_of
 from common.cameras import Cameras
 from common.command_line import positive, refuse_options, run_parser
 from common.errors import UserError, run_command
-from common.film_options import add_film_options, along_path, film_of, sized
-from common.films import KINDS, Film, Panel, Written, save_pictures, written_image
+from common.films.film import KINDS, Film, Panel, Written, save_pictures, written_image
+from common.films.options import add_film_options, along_path, film_of, sized
+from common.films.time_lapse import KeptState, kept_states, spread
 from common.rendering.picture import Picture
-from common.time_lapse import KeptState, kept_states, spread
 from common.training.processes import choose_device
 from common.training.run_folder import RunFolder
 from dvr.drawing import draw_object, objects_to_draw

@@ -22,8 +22,8 @@ from method import find_run, method_of
 
 from common.command_line import add_loading
 from common.errors import UserError, run_command
-from common.film_options import add_film_options, along_path, film_of
-from common.films import save_pictures
+from common.films.film import save_pictures
+from common.films.options import add_film_options, along_path, film_of
 from common.training.processes import choose_device
 from common.training.run_folder import RunFolder
 from idr.drawing import draw_views

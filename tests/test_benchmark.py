@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from common.benchmark import SAME_CROSSING, agreement, measures_memory, mesh_figures
+from common.benchmarks.figures import SAME_CROSSING, agreement, mesh_figures
+from common.measuring import measures_memory
 from common.rendering.march import Hits
 from dvr.benchmark import compare, orbit, picture_rays
 from tests.make_collection import write_tiny_scene

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.benchmark import Curve, Figure
-from common.benchmark_plot import (
+from common.benchmarks.figures import Curve, Figure
+from common.benchmarks.plot import (
     BETTER,
     LINES,
     MARGIN,

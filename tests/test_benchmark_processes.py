@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import common.benchmark_processes as benchmark
-from common.benchmark_processes import (
+import common.benchmarks.processes as benchmark
+from common.benchmarks.processes import (
     FEW,
     RECORDS,
     SAME,

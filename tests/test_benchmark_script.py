@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import common.benchmark_processes
+import common.benchmarks.processes
 import idr.benchmark
 import idr.quality
-from common.benchmark import Figure
+from common.benchmarks.figures import Figure
 from common.data.sculpture.photograph import cameras_around
 from tests.make_collection import write_tiny_scene
 from tests.make_idr import tiny_idr_settings
@@ -35,7 +35,7 @@ def pretended(monkeypatch) -> None:
     cameras = cameras_around(np.random.default_rng(0), 1, 8)
     monkeypatch.setattr(idr.benchmark, "fitted_to_sculpture", lambda *_: (None, cameras))
     monkeypatch.setattr(idr.quality, "quality_benchmark", one("idr/quality"))
-    monkeypatch.setattr(common.benchmark_processes, "processes_figures", one("processes"))
+    monkeypatch.setattr(common.benchmarks.processes, "processes_figures", one("processes"))
     for name in ("furniture.make.make_furniture", "sculpture.make_sculpture"):
         monkeypatch.setattr(f"common.data.{name}", lambda *_, **__: None)
 

@@ -11,9 +11,9 @@ import torch
 
 from common.data.exr import read_exr
 from common.errors import UserError
-from common.films import FORMATS, Film, Written, captioned, save_images, save_pictures
+from common.films.film import FORMATS, Film, Written, captioned, save_images, save_pictures
+from common.films.time_lapse import KeptState, kept_states, spread
 from common.rendering.picture import Picture, depth_panel, depth_range
-from common.time_lapse import KeptState, kept_states, spread
 from common.training.run_folder import RunFolder, load_checkpoint, save_checkpoint
 from tests.make_collection import write_tiny_collection, write_tiny_scene
 from tests.make_idr import tiny_idr_settings

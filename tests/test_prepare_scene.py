@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from common.data.scene_writer import write_pictures
 from common.errors import UserError
 from common.scenes.capture import Capture, Photograph
 from common.scenes.cropping import crop_to_object
@@ -22,7 +23,6 @@ from common.scenes.formats.camera_export import (
 from common.scenes.object_sphere import object_sphere
 from common.scenes.preparation import Preparation, check_replaceable, prepare
 from common.scenes.scene import read_scene
-from common.scenes.scene_writer import write_pictures
 from tests.make_run import run_script
 from tests.test_preflight import UNLIKE, rendered
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from common.cameras import Cameras, pixel_grid
 from common.data.hull import on_masks
+from common.data.normalisation import hull_sphere, look_at_centre
 from common.errors import UserError
-from common.scenes.normalisation import hull_sphere, look_at_centre
 from common.scenes.scene import read_initial_cameras, read_scene, read_scene_truth, scene_kind
 from tests.make_collection import (
     DISTANCE,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.cameras import Cameras, look_at
-from common.scenes import scene_writer
+from common.data import scene_writer
+from common.data.scene_writer import SceneRecord, scene_matrices, write_scene
 from common.scenes.scene import read_scene
-from common.scenes.scene_writer import SceneRecord, scene_matrices, write_scene
 
 HEIGHT, WIDTH = 12, 16
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from common.cameras import Rays, pixel_grid
+from common.data.scene_writer import SceneRecord
 from common.data.sculpture import make, make_sculpture, truth
 from common.data.sculpture.form import (
     RADIUS,
@@ -27,7 +28,6 @@ from common.data.sphere_tracer import StepGrid, step_grid, surface_normals, trac
 from common.errors import UserError
 from common.meshes.extract import extract_mesh
 from common.scenes.scene import read_scene
-from common.scenes.scene_writer import SceneRecord
 
 SMALL_NUMBERS = dict(seed=0, views=3, size=40, surface_points=3000)
 SMALL = Origin(**SMALL_NUMBERS)

@@ -21,12 +21,12 @@ from torch import Tensor
 from common.data.camera_file import cameras_from_projections, read_matrices, shared_frame
 from common.data.exr import read_exr
 from common.data.images import SUFFIXES, read_image, read_input_image, read_mask
+from common.data.normalisation import check_object_in_ball
 from common.data.npz import open_npz
 from common.data.pairing import check_counts, view_files
 from common.data.views import SparseDepth, Views
 from common.errors import UserError
 from common.plain_yaml import parse_yaml
-from common.scenes.normalisation import check_object_in_ball
 
 _FARTHEST = 1e9  # file units; renderers mark the background with numbers like 1e10
 

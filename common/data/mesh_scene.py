@@ -26,9 +26,9 @@ from common.data.mesh_files import Part, find_objects, normalise, read_parts
 from common.data.mesh_rendering import cameras_all_around, lit_scene, load_mitsuba, photograph
 from common.data.mesh_truth import Solid, depth_maps, load_embree, solid, visible_surface
 from common.data.origin import ORIGIN, open_origin
+from common.data.scene_writer import SceneRecord, write_scene_files
 from common.data.textured_ground import textured_ground
 from common.errors import UserError, naming
-from common.scenes.scene_writer import SceneRecord, write_scene_files
 
 SURFACE_POINTS = 100_000
 RADIUS = 0.9  # of the object's ball; a reconstruction starts from, and is bounded by, the unit one

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from common.data.camera_file import cameras_from_projections
+from common.data.normalisation import check_object_in_ball, hull_sphere
 from common.data.views import Views
 from common.errors import UserError, naming
-from common.scenes.normalisation import check_object_in_ball, hull_sphere
 
 Frame = Literal["cube", "sphere"]
 

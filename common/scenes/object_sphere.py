@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 
 from common.cameras import Cameras
+from common.data.normalisation import hull_sphere, look_at_centre
 from common.errors import UserError
 from common.scenes.capture import Capture
 from common.scenes.development import Pictures
-from common.scenes.normalisation import hull_sphere, look_at_centre
 
 Choice = Literal["auto", "given", "masks", "points", "cameras"]
 OUTLYING = 0.02  # share of sparse points that may lie elsewhere

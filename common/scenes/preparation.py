@@ -9,6 +9,7 @@ import numpy as np
 
 from common.data.images import SUFFIXES
 from common.data.origin import read_origin, write_origin
+from common.data.scene_writer import write_pictures
 from common.errors import UserError, naming
 from common.scenes import object_sphere as sphere_choice
 from common.scenes.capture import Capture, Photograph
@@ -31,7 +32,6 @@ from common.scenes.object_frame import frame_views
 from common.scenes.photographs.structure_from_motion import reconstruct
 from common.scenes.photographs.video import SUFFIXES as VIDEOS
 from common.scenes.photographs.video import extract_frames
-from common.scenes.scene_writer import write_pictures
 from common.scenes.sources import detect, format_of
 
 FRAMES = 60  # of a video

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from common.benchmark import now
 from common.config import TrainingConfig
+from common.measuring import now
 from common.training import loop
 from common.training.batches import batches
 from common.training.divergence import Watch

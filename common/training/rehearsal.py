@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from common.benchmark import peak_bytes
 from common.config import TrainingConfig
+from common.measuring import peak_bytes
 from common.training.batches import batches
 from common.training.divergence import Watch
 from common.training.logs import Log

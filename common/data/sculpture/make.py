@@ -15,13 +15,13 @@ from torch import Tensor
 
 from common.cameras import Cameras
 from common.data.origin import is_made, write_origin
+from common.data.scene_writer import SceneRecord, write_scene_files
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sculpture.truth import surface_samples
 from common.data.sphere_tracer import StepGrid, step_grid
 from common.errors import UserError, naming
 from common.progress import followed
-from common.scenes.scene_writer import SceneRecord, write_scene_files
 
 VERSION = 1  # raise it whenever the same seed would give other files
 GRID_HALF = RADIUS + 0.02

@@ -4,7 +4,7 @@ import argparse
 
 from common.cameras import Cameras
 from common.command_line import positive
-from common.films import FORMATS, KINDS, Film, Kind
+from common.films.film import FORMATS, KINDS, Film, Kind
 from common.rendering.camera_path import PATHS, PathKind, camera_path
 
 FRAMES = 120

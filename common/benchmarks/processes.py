@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from common.benchmark import Figure, fewer
+from common.benchmarks.figures import Figure, fewer
 from common.errors import UserError
 from common.training.run_folder import RunFolder, load_checkpoint
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from common.benchmark import Curve, Figure
+from common.benchmarks.figures import Curve, Figure
 from common.training.run_folder import write_atomically
 
 WIDTH, MARGIN = 1200, 24

@@ -1,0 +1,1 @@
+"""Measuring the core beside its plain oracles."""

@@ -1,0 +1,1 @@
+"""Films and series of pictures: what they show, along which path, and their files."""
