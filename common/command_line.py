@@ -18,7 +18,12 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
 
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """Add which checkpoint to load and the device to work on."""
-    parser.add_argument("--checkpoint", choices=["best", "latest"], default="best")
+    parser.add_argument(
+        "--checkpoint",
+        choices=["best", "latest"],
+        default="best",
+        help="best (default): by training.select_by, else the latest",
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
 
 

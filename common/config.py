@@ -55,8 +55,8 @@ class TrainingConfig(Section):
     validate_every: int = Field(1000, ge=1, description="iterations between validations")
     checkpoint_every: int = Field(500, ge=1, description="iterations between checkpoints")
     visualise_every: int = Field(2000, ge=1, description="iterations between images and meshes")
-    select_by: Literal["mask_iou", "depth_error", "psnr"] = Field(
-        "mask_iou", description="validation metric that chooses best.pt; misses count against it"
+    select_by: Literal["mask_iou", "depth_error", "psnr"] | None = Field(
+        "mask_iou", description="validation metric that chooses best.pt; null: none is kept"
     )
 
 

@@ -174,8 +174,8 @@ class DVRTraining(TrainingConfig):
     """How long, how fast and where to train."""
 
     objects: int = Field(16, ge=1, description="objects in a batch, over all processes")
-    select_by: Literal["mask_iou", "depth_error"] = Field(
-        "mask_iou", description="validation metric that chooses best.pt; misses count against both"
+    select_by: Literal["mask_iou", "depth_error"] | None = Field(
+        "mask_iou", description="validation metric that chooses best.pt; null: none is kept"
     )
 
 

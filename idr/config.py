@@ -176,8 +176,9 @@ class IDRTraining(TrainingConfig):
         "cosine",
         description="steps: times decay_factor at each milestone; cosine: to zero at the end",
     )
-    select_by: Literal["mask_iou", "psnr"] = Field(
-        "psnr", description="validation metric that chooses best.pt; misses count against both"
+    # Held-out views are there to be scored: who chose by them would score the choice.
+    select_by: Literal["mask_iou", "psnr"] | None = Field(
+        None, description="validation metric that chooses best.pt; null: none, use the latest"
     )
 
 

@@ -31,6 +31,7 @@ def tiny_idr_settings(data: Path, out: Path) -> dict:
             "rays": 64,
             "learning_rate": 1e-6,
             "log_every": 1,
+            "select_by": "psnr",
         },
         "generation": {"resolution": 32},
     }

@@ -221,6 +221,12 @@ class TestRulesBetweenKeys:
         assert config.model.code == 0
 
 
+def test_no_checkpoint_is_chosen_by_the_views_that_are_scored() -> None:
+    idr = IDRConfig.model_validate({"method": "idr", "data": {"path": "x"}})
+    assert idr.training.select_by is None
+    assert DVRConfig.model_validate({"method": "dvr"}).training.select_by == "mask_iou"
+
+
 class TestIDR:
     """The second method's own keys, read and refused the same way."""
 

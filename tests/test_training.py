@@ -398,6 +398,12 @@ class TestBest:
         assert load_checkpoint(run.best)["step"] == step
         assert load_checkpoint(run.latest)["step"] == 4
 
+    def test_none_is_kept_where_nothing_chooses(self, tmp_path) -> None:
+        run = RunFolder(tmp_path / "run")
+        config = TrainingConfig(iterations=1, validate_every=1, select_by=None)
+        train(SlopeTask([{"mask_iou": 0.5}]), config, run, ALONE)
+        assert not run.best.exists() and '"validation/mask_iou": 0.5' in run.metrics.read_text()
+
     def test_a_resumed_run_remembers_it(self, tmp_path) -> None:
         run = RunFolder(tmp_path / "run")
         for iterations, scores in [(2, [0.3, 0.9]), (4, [0.5, 0.6])]:

@@ -228,7 +228,7 @@ class Training:
             self._checkpoint()
 
     def _validate(self, log: Log) -> None:
-        """Record the scores, and keep the best."""
+        """Record the scores, and keep the best where one is to be chosen."""
         progress, criterion = self.state.progress, self.config.select_by
         self.task.model.eval()
         with self.state.averaged():
@@ -236,6 +236,8 @@ class Training:
         log.scalars("validation", metrics, progress.step, progress.seconds)
         summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         say(f"step {progress.step}: {summary}")
+        if criterion is None:
+            return
         score = metrics[criterion] * (-1 if criterion == "depth_error" else 1)
         if not math.isnan(score) and (progress.best is None or score > progress.best):
             progress.best = score
