@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.cameras import Cameras, Rays
 from common.rendering.attach import attach_evaluated
-from common.rendering.cached_search import QUICK, Care, FieldCache, cache_field, search_cached
+from common.rendering.cached_search import FieldCache, cache_field, search_cached
 from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
 from common.rendering.memory import in_chunks, points_per_chunk
@@ -125,8 +125,7 @@ class IDRModel(nn.Module):
                 settings = TracingSettings()
                 return trace_reference(level, rays, intervals, settings, object_mask, generator)
             samples = self.config.search.samples
-            care = Care() if object_mask is None else QUICK
-            return search_cached(level, cache, rays, intervals, samples, object_mask, care)
+            return search_cached(level, cache, rays, intervals, samples, object_mask)
 
     @property
     def _level(self) -> RayLevel:

@@ -135,7 +135,7 @@ class TestCachedSearch:
         return asked, traced.depth - 3 - root_of(x)
 
     def test_each_error_is_the_product_of_the_two_before(self) -> None:
-        (first, second, third, fourth, *_), _ = self.errors(Care(0.0, 6, fallback=False))
+        (first, second, third, fourth, *_), _ = self.errors(Care(0.0, 6))
         # The cache is off by h^2 f'' / 8, with a slope of its own: a first, linear gain.
         assert 1e-4 < first.abs().median() < 1e-2
         assert (second.abs() < 0.15 * first.abs().max()).all()
@@ -150,7 +150,7 @@ class TestCachedSearch:
 
     def test_the_order_is_the_golden_ratio(self) -> None:
         """Of logarithms in Fibonacci's recurrence two neighbours' ratio is 3/2 to 5/3 by then."""
-        (_, second, third, fourth, *_), _ = self.errors(Care(0.0, 6, fallback=False))
+        (_, second, third, fourth, *_), _ = self.errors(Care(0.0, 6))
         scale = self.RATE / 2
         counted = fourth.abs() > 1e-14
         order = (scale * fourth).abs().log() / (scale * third).abs().log()
@@ -159,7 +159,7 @@ class TestCachedSearch:
     @pytest.mark.parametrize("tolerance", [5e-4, 5e-5])
     def test_it_stops_within_the_tolerance(self, tolerance) -> None:
         """On the level, and so of the depth within tolerance / slope; here the slope is 2."""
-        asked, last = self.errors(Care(tolerance, 6, fallback=False))
+        asked, last = self.errors(Care(tolerance, 6))
         bound = 1.01 * tolerance / self.RATE
         assert (last.abs() <= bound).all()
         assert (asked[0].abs() > bound).any()  # the cache alone would not do

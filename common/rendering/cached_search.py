@@ -33,12 +33,6 @@ class Care:
 
     tolerance: float = 5e-5  # a surface is where |f| is less; this is IDR's
     root_steps: int = 5
-    fallback: bool = True  # march densely where grid and network disagree, or else call it a miss
-
-
-# A twentieth of a pixel where the object's radius fills a hundred: a step moves the surface by
-# more. A ray that is missed now and then is asked again at another step.
-QUICK = Care(tolerance=5e-4, root_steps=4, fallback=False)
 
 
 @dataclass(frozen=True)
@@ -142,9 +136,6 @@ def search_cached(
     unsure[ray[~good]] = True
     depth = least_depth.clone()
     depth[ray[good]] = root[good]
-    if not care.fallback:
-        return TracedRays(depth, least_depth, found, starts_inside, evaluations)
-
     again = unsure.nonzero()[:, 0]
     if len(again):
         hits = march(
