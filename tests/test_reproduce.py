@@ -109,7 +109,8 @@ class TestReproduction:
         made = spot(scene, tmp_path, "--seeds", 2, "--json")
         assert made.code == 0, made.err
         assert scripts.called == ["train", "generate_mesh", "evaluate"] * 2
-        assert "about 9 minutes in all" in made.err
+        minutes = 2 * BOOK["runs"]["idr_spot"]["minutes"]
+        assert f"about {minutes:g} minutes in all" in made.err
         (row,) = json.loads(made.out)["rows"]
         files = [tmp_path / f"idr_spot/seed_{seed}/evaluation.json" for seed in (0, 1)]
         found = [json.loads(file.read_text())["held_out"]["psnr"] for file in files]
