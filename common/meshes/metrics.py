@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from common.meshes.mesh import Mesh, area_vectors
@@ -53,8 +53,9 @@ def compare_points(
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict[str, float]:
     """The scores of ``compare_to_points`` for a surface that is itself given as points."""
-    to_truth, nearest_truth = cKDTree(points).query(sampled, workers=-1)
-    to_mesh, nearest_sample = cKDTree(sampled).query(points, workers=-1)
+    truth, reconstruction = _tree(points), _tree(sampled)
+    to_truth, nearest_truth = _nearest(reconstruction, truth)
+    to_mesh, nearest_sample = _nearest(truth, reconstruction)
     accuracy, completeness = float(to_truth.mean()), float(to_mesh.mean())
     consistency = [
         _mean_cosine(sampled_normals, normals[nearest_truth]),
@@ -98,6 +99,25 @@ def volumetric_iou(predicted: Bool[np.ndarray, "N"], truth: Bool[np.ndarray, "N"
     """Share of the points inside either volume that are inside both; 1 where both are empty."""
     union = int((predicted | truth).sum())
     return int((predicted & truth).sum()) / union if union else 1.0
+
+
+def _tree(points: Float[np.ndarray, "N 3"]) -> cKDTree:
+    """For one search of many points: half the time to build, and as fast to ask."""
+    return cKDTree(points, compact_nodes=False, balanced_tree=False)
+
+
+def _nearest(
+    asking: cKDTree, known: cKDTree
+) -> tuple[Float[np.ndarray, "N"], Int[np.ndarray, "N"]]:
+    """For each point of one tree the distance to the nearest of another, and its index.
+
+    Points that follow each other in a tree lie near each other, and so do the nodes that they
+    visit: asked in this order they take a quarter less time.
+    """
+    distance, index = np.empty(asking.n), np.empty(asking.n, dtype=np.intp)
+    order = asking.indices
+    distance[order], index[order] = known.query(asking.data[order], workers=-1)
+    return distance, index
 
 
 def _mean_cosine(first: Float[np.ndarray, "N 3"], second: Float[np.ndarray, "N 3"]) -> float:
