@@ -59,7 +59,7 @@ def save_meshes(
             "train with model.colour: true"
         )
     empty = []
-    for subject in followed(subjects, "meshes", "mesh"):
+    for subject in followed(subjects, "meshes", "object"):
         mesh = make_mesh(model, subject.condition, config)
         path = meshes / subject.category / f"{subject.name}.{config.extension}"
         if mesh.empty:

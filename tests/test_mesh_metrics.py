@@ -9,6 +9,7 @@ import trimesh
 
 from common.meshes.mesh import Mesh, empty_mesh
 from common.meshes.metrics import (
+    compare_points,
     compare_to_points,
     failed_metrics,
     sample_surface,
@@ -94,6 +95,25 @@ class TestCompareToPoints:
         assert scores.keys() == compare_to_points(square(), points, normals, samples=10).keys()
         assert scores["chamfer_l1"] == scores["accuracy"] == math.sqrt(3)
         assert scores["f_score"] == scores["recall_0.01"] == scores["normal_consistency"] == 0
+
+
+@pytest.mark.parametrize(("count", "other"), [(1, 1), (1, 300), (700, 300)])
+def test_points_are_compared_with_the_nearest(count, other):
+    """Scores of unordered points, some of them twice, against all distances."""
+    rng = np.random.default_rng(count)
+    first, second = rng.random((count, 3)), rng.random((other, 3))
+    first[: count // 3] = first[-1]
+    normals = [trimesh.unitize(rng.normal(size=shape)) for shape in ((count, 3), (other, 3))]
+    normals[0][: count // 3] = normals[0][-1]
+    scores = compare_points(first, normals[0], second, normals[1], thresholds=(0.05,))
+    distance = np.linalg.norm(first[:, None] - second, axis=-1)
+    cosine = np.abs(normals[0] @ normals[1].T)
+    ours, theirs = distance.argmin(axis=1), distance.argmin(axis=0)
+    assert scores["accuracy"] == pytest.approx(distance.min(axis=1).mean())
+    assert scores["completeness"] == pytest.approx(distance.min(axis=0).mean())
+    assert scores["precision_0.05"] == pytest.approx((distance.min(axis=1) <= 0.05).mean())
+    both = cosine[np.arange(count), ours].mean() + cosine[theirs, np.arange(other)].mean()
+    assert scores["normal_consistency"] == pytest.approx(both / 2)
 
 
 def test_samples_are_spread_by_area():

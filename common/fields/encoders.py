@@ -115,12 +115,9 @@ class ResNetFeatures(nn.Module):
                 before = stage_width * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.out_features = before
-        # Channels of a pixel side by side, in weights and pictures: a sixth less time on a CPU.
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B F"]:
         """Features averaged over the image."""
-        image = image.contiguous(memory_format=torch.channels_last)
         net = self.maxpool(torch.relu(self.bn1(self.conv1(image))))
         for stage in range(1, 5):
             net = getattr(self, f"layer{stage}")(net)
