@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 	"$(PY)" scripts/generate_mesh.py $(RUN)
 	"$(PY)" scripts/evaluate.py $(RUN) --baselines
 	"$(PY)" scripts/render.py $(RUN) --contact-sheet
-	"$(PY)" scripts/train.py configs/idr_sculpture.yaml training.iterations=1200 \
+	"$(PY)" scripts/train.py configs/idr_sculpture.yaml training.iterations=1600 \
 		training.out_dir=$(SCULPTURE)
 	"$(PY)" scripts/generate_mesh.py $(SCULPTURE) --resolution 256
 	"$(PY)" scripts/evaluate.py $(SCULPTURE)
