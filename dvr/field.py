@@ -3,11 +3,17 @@
 Layer names are those of the authors' checkpoints (DVR, Sec. 3.1 and supplementary Sec. 1).
 """
 
+import copy
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.fields.blocks import PositionalEncoding, ResidualBlock
+
+# Points and the shifts of their codes -> occupancy logits.
+Logits = Callable[[Float[Tensor, "*n 3"], Float[Tensor, "blocks *m hidden"]], Float[Tensor, "*n"]]
 
 
 class OccupancyTextureField(nn.Module):
@@ -47,8 +53,12 @@ class OccupancyTextureField(nn.Module):
         self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
     ) -> Float[Tensor, "*n"]:
         """Occupancy logits alone."""
-        features = self.trunk(points, condition)
-        return features @ self.fc_out.weight[0] + self.fc_out.bias[0]
+        return self._occupancy(self.trunk(points, condition))
+
+    def half_logits(self) -> Logits:
+        """The same through blocks in bfloat16, of shifts in bfloat16; points and logits are not."""
+        blocks = copy.deepcopy(self.blocks).bfloat16()
+        return lambda points, condition: self._occupancy(self._trunk(blocks, points, condition))
 
     def colour(
         self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
@@ -60,10 +70,16 @@ class OccupancyTextureField(nn.Module):
         self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
     ) -> Float[Tensor, "*n hidden"]:
         """The features that both heads read."""
-        net = self.fc_p(self.encoding(points))
-        for block, shift in zip(self.blocks, condition, strict=True):
+        return self._trunk(self.blocks, points, condition)
+
+    def _trunk(self, blocks: nn.ModuleList, points: Tensor, condition: Tensor) -> Tensor:
+        net = self.fc_p(self.encoding(points)).to(next(blocks.parameters()).dtype)
+        for block, shift in zip(blocks, condition, strict=True):
             net = block(net + shift)
-        return torch.relu(net)
+        return torch.relu(net).to(points.dtype)
+
+    def _occupancy(self, features: Float[Tensor, "*n hidden"]) -> Float[Tensor, "*n"]:
+        return features @ self.fc_out.weight[0] + self.fc_out.bias[0]
 
     @torch.no_grad()
     def start_as_sphere(self, radius: float, slope: float, generator: torch.Generator) -> None:

@@ -18,6 +18,7 @@ from common.fields.encoders import (
     SimpleConvolutional,
 )
 from common.rendering.attach import attach
+from common.rendering.half_precision import half_pays
 from common.rendering.intervals import Intervals, cube_intervals
 from common.rendering.march import Hits, RayLevel, Refinement, march, march_dense
 from common.rendering.memory import in_chunks, points_per_chunk
@@ -25,7 +26,7 @@ from common.training.processes import WHOLE, Share
 from common.training.randomness import Random
 from dvr import losses
 from dvr.config import DVRConfig, ModelConfig
-from dvr.field import OccupancyTextureField
+from dvr.field import Logits, OccupancyTextureField
 
 
 @dataclass(frozen=True)
@@ -113,21 +114,25 @@ class DVRModel(nn.Module):
         return lambda points: self.level_logit - self.decoder.logits(points, condition)
 
     def ray_level(
-        self, condition: Float[Tensor, "blocks B hidden"], object_of_ray: Int[Tensor, "R"]
+        self,
+        logits: Logits,
+        condition: Float[Tensor, "blocks B hidden"],
+        object_of_ray: Int[Tensor, "R"],
     ) -> RayLevel:
-        """The level function of a batch, for the search: in chunks that fit the memory budget."""
-        decoder = self.decoder
-        if condition.shape[1] == 1:
+        """The level function of a batch, for the search: in chunks that fit the memory budget.
 
-            def level(points: Tensor, ray: Tensor) -> Tensor:
-                return self.level_logit - decoder.logits(points, condition)
-        else:
+        ``logits`` are the decoder's, or those in half precision with such a condition.
+        """
 
-            def level(points: Tensor, ray: Tensor) -> Tensor:
-                return self.level_logit - decoder.logits(points, condition[:, object_of_ray[ray]])
+        def level(points: Tensor, ray: Tensor) -> Tensor:
+            of = object_of_ray[ray]
+            # Rays come object by object: most chunks are of one, whose shifts broadcast.
+            shifts = condition[:, of[:1] if bool((of == of[:1]).all()) else of]
+            return self.level_logit - logits(points, shifts)
 
-        # Live at once: the gathered shifts and about four activations of a block, in float32.
-        bytes_per_point = 4 * condition.shape[-1] * (len(condition) + 4)
+        # Live at once: the gathered shifts and about four activations of a block.
+        per_channel = condition.element_size() * (len(condition) + 4)
+        bytes_per_point = condition.shape[-1] * per_channel
         chunk = points_per_chunk(condition.device, bytes_per_point, self.config.march.memory_gb)
         return in_chunks(level, chunk)
 
@@ -140,10 +145,15 @@ class DVRModel(nn.Module):
     ) -> tuple[Hits, Intervals]:
         """March every ray through the unit cube of its object."""
         intervals = cube_intervals(rays)
-        level = self.ray_level(condition, object_of_ray)
-        search = march if self.config.march.method == "adaptive" else march_dense
         with torch.no_grad():
-            hits = search(level, rays, intervals, samples, self.refinement)
+            level = self.ray_level(self.decoder.logits, condition, object_of_ray)
+            if self.config.march.method == "dense":
+                return march_dense(level, rays, intervals, samples, self.refinement), intervals
+            rough = None
+            if half_pays(condition.device, self.config.model.hidden):
+                half = self.decoder.half_logits(), condition.bfloat16()
+                rough = self.ray_level(*half, object_of_ray)
+            hits = march(level, rays, intervals, samples, self.refinement, rough=rough)
         return hits, intervals
 
     def forward(self, batch: Batch, samples: int, seed: int, share: Share = WHOLE) -> StepOutput:

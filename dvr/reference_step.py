@@ -112,7 +112,7 @@ def search(
         own = slice(index * each, (index + 1) * each)
         parts.append(
             march_dense(
-                model.ray_level(condition[:, [index]], of_one),
+                model.ray_level(model.decoder.logits, condition[:, [index]], of_one),
                 Rays(rays.origin[own], rays.direction[own]),
                 Intervals(intervals.near[own], intervals.far[own], intervals.crosses[own]),
                 samples,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -26,6 +26,12 @@ class GeometryValues:
     sdf: Float[Tensor, "N"]
     gradient: Float[Tensor, "N 3"]
     feature: Float[Tensor, "N F"]
+
+    def scattered(self, rows: Bool[Tensor, "M"], others: "GeometryValues") -> "GeometryValues":
+        """These in some of M rows, and ``others`` in the rest."""
+        order = torch.cat([rows.nonzero()[:, 0], (~rows).nonzero()[:, 0]]).argsort()
+        both = zip(vars(self).values(), vars(others).values(), strict=True)
+        return GeometryValues(*(torch.cat(pair)[order] for pair in both))
 
 
 class HashGridGeometry(nn.Module):

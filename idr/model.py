@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from common.cameras import Cameras, Rays
-from common.rendering.attach import attach_evaluated
+from common.rendering.attach import attach_evaluated, evaluated_along
 from common.rendering.cached_search import FieldCache, cache_field, search_cached
 from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
@@ -21,7 +21,7 @@ from idr.appearance import Appearance
 from idr.camera_refinement import CameraRefinement
 from idr.config import IDRConfig
 from idr.data import PixelBatch
-from idr.geometry import HashGridGeometry, make_geometry
+from idr.geometry import GeometryValues, HashGridGeometry, make_geometry
 
 # Steps in which the surface moves so fast that cached values soon belong to another field: while
 # disagreeing rays were left out, 300 steps on DTU came out 0.6 dB behind the paper's search, and
@@ -160,19 +160,23 @@ class IDRModel(nn.Module):
         random = Random(generator, share)
         spread = self._neighbours(points, random)
         uniform = self._uniform_points(len(points), random)
+        coloured, count = surface & batch.coloured, len(points)
         # At fixed points, so that the terms on gradients move no camera; the level's derivative by
         # the cameras is added back.
-        values = self.geometry(torch.cat([points.detach(), spread, uniform]))
-        count = len(points)
+        everywhere = torch.cat([points.detach(), spread, uniform])
+        is_coloured = nn.functional.pad(coloured, (0, len(everywhere) - count))
+        at = everywhere[is_coloured].requires_grad_()
+        at_surface, elsewhere = self.geometry(at), self.geometry(everywhere[~is_coloured])
+        values = at_surface.scattered(is_coloured, elsewhere)
         moved = (values.gradient[:count].detach() * (points - points.detach())).sum(dim=-1)
         sdf = values.sdf[:count] + moved
-        coloured = surface & batch.coloured
-        evaluations += traced.evaluations + len(values.sdf) + int(coloured.sum())
+        evaluations += traced.evaluations + len(everywhere)
         weights = self.config.losses
         terms = {}
         if weights.rgb:
-            gradient = values.gradient[:count]
-            colour = self._surface_colour(rays, depth, sdf, gradient, batch, coloured)
+            seen = Rays(rays.origin[coloured], rays.direction[coloured])
+            attached = attach_evaluated(seen, depth[coloured], sdf[coloured], at_surface.gradient)
+            colour = self._seen_colour(attached.point, at, at_surface, seen, batch.view[coloured])
             terms["rgb"] = losses.rgb(colour, batch.colour[coloured], count)
         if weights.mask:
             alpha = losses.alpha_at(weights, step, self.config.training.iterations)
@@ -188,22 +192,23 @@ class IDRModel(nn.Module):
         if weights.smoothness:
             near, beside = values.gradient[: len(spread)], values.gradient[count:][: len(spread)]
             terms["smoothness"] = losses.smoothness(near, beside, surface[: len(spread)])
-        seen = surface.sum() / (batch.mask & ~outline).sum().clamp_min(1)
-        return StepOutput(terms, evaluations, seen)
+        share_found = surface.sum() / (batch.mask & ~outline).sum().clamp_min(1)
+        return StepOutput(terms, evaluations, share_found)
 
-    def _surface_colour(
+    def _seen_colour(
         self,
+        attached: Float[Tensor, "S 3"],
+        at: Float[Tensor, "S 3"],
+        values: GeometryValues,
         rays: Rays,
-        depth: Float[Tensor, "R"],
-        sdf: Float[Tensor, "R"],
-        gradient: Float[Tensor, "R 3"],
-        batch: PixelBatch,
-        surface: Bool[Tensor, "R"],
+        image: Int[Tensor, "S"],
     ) -> Float[Tensor, "S 3"]:
-        """Colours seen along the surface rays, differentiable in everything (Eq. 3 and 4)."""
-        seen = Rays(rays.origin[surface], rays.direction[surface])
-        attached = attach_evaluated(seen, depth[surface], sdf[surface], gradient[surface])
-        return self.colour(self.surface(attached.point), -seen.direction, batch.view[surface])
+        """Colours seen along the surface rays, differentiable in everything (Eq. 3 and 4).
+
+        ``attached`` points lie where the leaf ``at`` does, at which the geometry has ``values``.
+        """
+        gradient, feature = evaluated_along(attached, at, (values.gradient, values.feature))
+        return self.colour(Surface(attached, gradient, feature), -rays.direction, image)
 
     def _outline(self, batch: PixelBatch) -> Bool[Tensor, "R"]:
         """Pixels whose coverage the loss compares, rather than their being object or not."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.cameras import Rays
-from common.rendering.attach import GRAZING_COSINE, attach
+from common.rendering.attach import GRAZING_COSINE, attach, evaluated_along
 from tests.surfaces import Sphere, rays_towards
 
 torch.set_default_dtype(torch.float32)
@@ -102,3 +102,53 @@ def test_memory_of_the_graph_does_not_depend_on_the_search() -> None:
 
     attach(counting, rays, sphere.exact_depth(rays).detach())
     assert evaluated == [len(rays.origin)]
+
+
+class TestEvaluatedAlong:
+    """Values of a field at points that have come to move."""
+
+    def field(self) -> torch.nn.Sequential:
+        torch.manual_seed(0)
+        layers = torch.nn.Linear(3, 8), torch.nn.Softplus(), torch.nn.Linear(8, 4)
+        return torch.nn.Sequential(*layers).double()
+
+    def values(self, field, points) -> tuple[torch.Tensor, torch.Tensor]:
+        out = field(points)
+        (gradient,) = torch.autograd.grad(out[:, 0].sum(), points, create_graph=True)
+        return out[:, 1:], gradient
+
+    def test_gradients_are_those_of_evaluating_there(self) -> None:
+        """By the field's weights and by what moves the points, at first and second derivatives."""
+        field, start = self.field(), torch.randn(5, 3).double()
+        shift = torch.zeros(5, 3).double().requires_grad_()
+        wanted = [*field.parameters(), shift]
+        results = []
+        for again in (True, False):
+            moving = start + 2 * shift
+            at = start.clone().requires_grad_()
+            features, gradient = self.values(field, moving if again else at)
+            if not again:
+                features, gradient = evaluated_along(moving, at, (features, gradient))
+            loss = (features.sin() * moving).sum() + gradient.square().sum()
+            results.append((loss, torch.autograd.grad(loss, wanted)))
+        (loss, expected), (same, found) = results
+        assert loss == same
+        for got, want in zip(found, expected, strict=True):
+            assert want.abs().max() > 0.01
+            torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+    def test_other_uses_of_the_values_move_nothing(self) -> None:
+        field, at = self.field(), torch.randn(5, 3).double().requires_grad_()
+        moving = at.detach().clone().requires_grad_()
+        features, gradient = self.values(field, at)
+        seen, _ = evaluated_along(moving, at, (features, gradient))
+        (alone,) = torch.autograd.grad(seen.sum(), moving, retain_graph=True)
+        (both,) = torch.autograd.grad(seen.sum() + gradient.square().sum(), moving)
+        assert torch.equal(alone, both)
+
+    def test_no_points_at_all(self) -> None:
+        field, at = self.field(), torch.zeros(0, 3).double().requires_grad_()
+        moving = torch.zeros(0, 3).double().requires_grad_()
+        features, _ = evaluated_along(moving, at, self.values(field, at))
+        features.sum().backward()
+        assert moving.grad is not None and moving.grad.shape == (0, 3)

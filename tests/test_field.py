@@ -56,3 +56,17 @@ def test_each_object_has_its_own_code() -> None:
     one = torch.stack([field.logits(points[i], condition[:, i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, one)
     torch.testing.assert_close(flat.reshape(3, 5), one)
+
+
+def test_half_precision_rounds_what_lies_between_point_and_logit_alone() -> None:
+    """To two digits; the field itself stays as it is."""
+    torch.manual_seed(0)
+    field = OccupancyTextureField(64, 5, 8, frequencies=2)
+    for parameter in field.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    points, condition = torch.rand(500, 3) - 0.5, field.condition(torch.randn(1, 8)).detach()
+    exact = field.logits(points, condition)
+    half = field.half_logits()(points, condition.bfloat16())
+    assert half.dtype == torch.float32 and not torch.equal(half, exact)
+    assert (half - exact).abs().max() < 0.02 * exact.abs().max()
+    assert all(parameter.dtype == torch.float32 for parameter in field.parameters())

@@ -137,8 +137,7 @@ class TestSteps:
         model.prepare_step(0)
         with counted(model.geometry) as count:
             out = model(batch, cameras, step)
-        surface = int((out.surface_share * batch.mask.sum()).round())
-        assert count.forward == count.gradient == 1.5 * RAYS + surface
+        assert count.forward == count.gradient == 1.5 * RAYS
         assert out.evaluations == count.total
         with counted(model.geometry) as again:
             model.find_surface(cameras.rays(batch.view, batch.pixel), FieldCache(model.cache))

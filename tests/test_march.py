@@ -5,7 +5,13 @@ import torch
 
 from common.cameras import Rays
 from common.rendering.intervals import Intervals, cube_intervals
-from common.rendering.march import Hits, Refinement, march, march_dense
+from common.rendering.march import (
+    Hits,
+    Refinement,
+    doubtful_looks_repeated,
+    march,
+    march_dense,
+)
 from tests.surfaces import Sphere, rays_towards
 
 SECANT = Refinement("secant", 8)
@@ -114,6 +120,58 @@ def test_caution_finds_sheets_thinner_than_the_stride() -> None:
     dense = march_dense(sheet, rays, intervals, 128, SECANT)
     fast = march(sheet, rays, intervals, 128, SECANT)
     assert dense.found.all() and fast.found.all()
+
+
+class TestRoughLooks:
+    """A cheap level whose errors are alike everywhere, beside the exact one."""
+
+    def rough(self, points: torch.Tensor, ray: torch.Tensor) -> torch.Tensor:
+        value = wobbly(points, ray)
+        return 0.995 * value + 0.02 * torch.sin(1000 * points.sum(dim=-1))
+
+    def test_hits_are_those_of_exact_looks(self) -> None:
+        generator = torch.Generator().manual_seed(2)
+        rays = rays_towards(torch.rand(4000, 3, generator=generator) - 0.5, 1.5, generator)
+        intervals = cube_intervals(rays)
+        exact = march(wobbly, rays, intervals, 128, SECANT)
+        asked = []
+
+        def level(points: torch.Tensor, ray: torch.Tensor) -> torch.Tensor:
+            asked.append(len(points))
+            return wobbly(points, ray)
+
+        hits = march(level, rays, intervals, 128, SECANT, rough=self.rough)
+        assert torch.equal(hits.found, exact.found) and exact.found.sum() > 1000
+        assert torch.equal(hits.starts_inside, exact.starts_inside)
+        assert torch.equal(hits.depth, exact.depth)
+        # The exact level: eight evaluations of a root, two ends, and what is doubtful.
+        rest = sum(asked) - 10 * int(exact.found.sum())
+        assert 0 < rest < 0.1 * exact.evaluations
+        assert exact.evaluations < hits.evaluations < 1.2 * exact.evaluations
+
+    def test_every_evaluation_is_counted(self) -> None:
+        counts = []
+
+        def counting(level):
+            return lambda p, ray: (counts.append(len(p)), level(p, ray))[1]
+
+        rays = rays_towards(torch.rand(500, 3) - 0.5, 1.5, torch.Generator().manual_seed(0))
+        hits = march(
+            counting(wobbly), rays, cube_intervals(rays), 128, SECANT, rough=counting(self.rough)
+        )
+        assert hits.evaluations == sum(counts)
+
+    def test_signs_are_exact_where_errors_are_alike(self) -> None:
+        points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(4)) - 0.5
+        ray = torch.zeros(len(points), dtype=torch.long)
+        wrong = (self.rough(points, ray) > 0) != (wobbly(points, ray) > 0)
+        assert wrong.sum() > 50
+        values = doubtful_looks_repeated(self.rough, wobbly)(points, ray)
+        assert torch.equal(values > 0, wobbly(points, ray) > 0)
+
+    def test_no_points_ask_nothing(self) -> None:
+        level = doubtful_looks_repeated(self.rough, wobbly)
+        assert level(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)).shape == (0,)
 
 
 class TestCubeIntervals:

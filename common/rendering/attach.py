@@ -5,8 +5,9 @@ dt/dtheta = -(df/dtheta) / (grad f . v), whatever search found t: DVR's analytic
 (Niemeyer et al. 2020, Eq. 9) and IDR's differentiable intersection (Yariv et al. 2020, Eq. 3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -68,3 +69,28 @@ def attach_evaluated(
     slope = sign * torch.maximum(slope.abs(), least)
     attached = depth - (value - value.detach()) / slope
     return SurfacePoints(attached, rays.at(attached), gradient)
+
+
+def evaluated_along(
+    moving: Float[Tensor, "S 3"], at: Float[Tensor, "S 3"], values: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """What ``values`` of a field at the leaf ``at`` would be at ``moving``, which is there too.
+
+    Points attached to the surface lie where the field is known; only their derivatives are new. So
+    nothing is evaluated again: a gradient that arrives at the values is also sent on to ``moving``,
+    through the field's derivative by the point (the chain rule), and nothing else changes.
+    """
+    return _EvaluatedAlong.apply(moving, at, *values)
+
+
+class _EvaluatedAlong(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, moving: Tensor, at: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        context.save_for_backward(at, *values)
+        return tuple(value.view_as(value) for value in values)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        at, *values = context.saved_tensors
+        (moved,) = torch.autograd.grad(values, at, gradients, retain_graph=True)
+        return moved, None, *gradients

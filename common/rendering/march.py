@@ -5,7 +5,7 @@ crossing of the same samples with a fraction of the evaluations.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -57,6 +57,17 @@ class Brackets:
     inside: Float[Tensor, "F"]
 
 
+class _Counted:
+    """A level that counts the points it is asked for."""
+
+    def __init__(self, level: RayLevel) -> None:
+        self.level, self.points = level, 0
+
+    def __call__(self, points: Float[Tensor, "M 3"], ray: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        self.points += len(points)
+        return self.level(points, ray)
+
+
 @torch.no_grad()
 def march_dense(
     level: RayLevel, rays: Rays, intervals: Intervals, samples: int, refinement: Refinement
@@ -65,10 +76,10 @@ def march_dense(
 
     Every ray that crosses the volume costs ``samples`` evaluations, plus the refinement's.
     """
-    active = intervals.crosses.nonzero()[:, 0]
+    counted, active = _Counted(level), intervals.crosses.nonzero()[:, 0]
     index = torch.arange(samples, device=active.device)
     values = _evaluate(
-        level,
+        counted,
         rays,
         intervals,
         samples,
@@ -83,9 +94,7 @@ def march_dense(
     brackets = Brackets(
         active[row], first[row], values[row, first[row]], values[row, first[row] + 1]
     )
-    return _hits(
-        level, rays, intervals, samples, refinement, brackets, active[starts_inside], values.numel()
-    )
+    return _hits(counted, rays, intervals, samples, refinement, brackets, active[starts_inside])
 
 
 def _evaluate(
@@ -109,16 +118,15 @@ def sample_depth(
 
 
 def _hits(
-    level: RayLevel,
+    level: _Counted,
     rays: Rays,
     intervals: Intervals,
     samples: int,
     refinement: Refinement,
     brackets: Brackets,
     inside_ray: Int[Tensor, "I"],
-    evaluations: int,
 ) -> Hits:
-    """Narrow the brackets and scatter them over all rays."""
+    """Narrow the brackets and scatter them over all rays; the evaluations are all of the level."""
     depth = torch.full_like(intervals.near, torch.inf)
     found = torch.zeros_like(intervals.crosses)
     starts_inside = torch.zeros_like(intervals.crosses)
@@ -126,8 +134,7 @@ def _hits(
     depth[inside_ray] = intervals.near[inside_ray]
     found[brackets.ray] = True
     depth[brackets.ray] = narrow(level, rays, intervals, samples, brackets, refinement)
-    evaluations += len(brackets.ray) * refinement.steps
-    return Hits(depth, found, starts_inside, evaluations)
+    return Hits(depth, found, starts_inside, level.points)
 
 
 @torch.no_grad()
@@ -196,6 +203,7 @@ def march(
     samples: int,
     refinement: Refinement,
     caution: float = CAUTION,
+    rough: RayLevel | None = None,
 ) -> Hits:
     """The hits of ``march_dense``, looking closely only where a crossing may be.
 
@@ -204,13 +212,16 @@ def march(
     the field, falling at the steepest rate seen along that ray times ``caution``, could reach the
     surface in it; and none beyond the first entry found. Rays and samples are those of the dense
     march, and so are the brackets, unless a thin sheet falls between all the samples looked at.
+    A ``rough`` and cheaper version of the level serves where its error cannot change a sign.
     """
+    exact = _Counted(level)
+    looks = exact if rough is None else _Counted(doubtful_looks_repeated(rough, exact))
     active = intervals.crosses.nonzero()[:, 0]
     last = samples - 1
     values = intervals.near.new_full((len(active), samples), torch.nan)
 
     def look(row: Int[Tensor, "M"], index: Int[Tensor, "M"]) -> None:
-        values[row, index] = _evaluate(level, rays, intervals, samples, active[row], index)
+        values[row, index] = _evaluate(looks, rays, intervals, samples, active[row], index)
 
     stride = max(min(LARGEST_STRIDE, samples // FEWEST_FIRST_LOOKS), 1)
     coarse = torch.arange(0, samples, stride, device=active.device)
@@ -218,7 +229,6 @@ def march(
         coarse = torch.cat([coarse, coarse.new_tensor([last])])
     rows = torch.arange(len(active), device=active.device)
     look(rows.repeat_interleave(len(coarse)), coarse.repeat(len(active)))
-    evaluations = len(active) * len(coarse)
     starts_inside = values[:, 0] <= 0
     start = coarse[:-1].expand(len(active), -1)
     end = coarse[1:].expand(len(active), -1)
@@ -241,17 +251,52 @@ def march(
         row, start, end, steep = row[keep], start[keep], end[keep], steep[keep]
         middle = (start + end) // 2
         look(row, middle)
-        evaluations += len(row)
         halves = ((start, middle), (middle, end))
         start = torch.cat([half[0] for half in halves])
         end = torch.cat([half[1] for half in halves])
         row, steep = row.repeat(2), steep.repeat(2)
     hit = ((first < samples) & ~starts_inside).nonzero()[:, 0]
     index = first[hit] - 1
-    brackets = Brackets(active[hit], index, values[hit, index], values[hit, index + 1])
-    return _hits(
-        level, rays, intervals, samples, refinement, brackets, active[starts_inside], evaluations
-    )
+    ray, outside, inside = active[hit], values[hit, index], values[hit, index + 1]
+    if rough is not None:
+        # The secant begins with the values that it would have without rough ones.
+        after, before = (
+            _evaluate(exact, rays, intervals, samples, ray, index + step) for step in (1, 0)
+        )
+        outside = torch.where(before > 0, before, outside)
+        inside = torch.where(after <= 0, after, inside)
+    brackets = Brackets(ray, index, outside, inside)
+    hits = _hits(exact, rays, intervals, samples, refinement, brackets, active[starts_inside])
+    return hits if rough is None else replace(hits, evaluations=exact.points + looks.points)
+
+
+# Of a rough level's values one in so many, those nearest to zero, are asked of the exact level, and
+# all others that are nearer to zero than so many times the largest error found.
+PROBE, MARGIN = 64, 2.0
+
+
+def doubtful_looks_repeated(rough: RayLevel, exact: RayLevel) -> RayLevel:
+    """A level with the signs of ``exact``, as far as a sample of errors can tell, mostly ``rough``.
+
+    A network in half precision errs by a share of its value, and by a little everywhere: its errors
+    near zero are what may change a sign.
+    """
+
+    def level(points: Float[Tensor, "M 3"], ray: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        values = rough(points, ray)
+        if not len(values):
+            return values
+        probed = values.abs().topk(-(-len(values) // PROBE), largest=False).indices
+        found = exact(points[probed], ray[probed])
+        margin = MARGIN * (values[probed] - found).abs().max()
+        doubtful = values.abs() <= margin
+        doubtful[probed] = False
+        values[probed] = found
+        doubtful = doubtful.nonzero()[:, 0]
+        values[doubtful] = exact(points[doubtful], ray[doubtful])
+        return values
+
+    return level
 
 
 def _steepest(

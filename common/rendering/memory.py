@@ -12,7 +12,7 @@ from common.rendering.march import RayLevel
 # other processes of the machine live in the rest.
 SHARE_OF_FREE_MEMORY = 0.25
 # On a CPU a chunk much larger than the cache only waits for memory.
-CPU_CHUNK_BYTES = 64 * 2**20
+CPU_CHUNK_BYTES = 16 * 2**20
 
 
 def points_per_chunk(
