@@ -279,7 +279,7 @@ def doubtful_looks_repeated(rough: RayLevel, exact: RayLevel) -> RayLevel:
     """A level with the signs of ``exact``, as far as a sample of errors can tell, mostly ``rough``.
 
     A network in half precision errs by a share of its value, and by a little everywhere: its errors
-    near zero are what may change a sign.
+    near zero are what may change a sign. Other values are as near to zero as they may be in truth.
     """
 
     def level(points: Float[Tensor, "M 3"], ray: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
@@ -289,12 +289,13 @@ def doubtful_looks_repeated(rough: RayLevel, exact: RayLevel) -> RayLevel:
         probed = values.abs().topk(-(-len(values) // PROBE), largest=False).indices
         found = exact(points[probed], ray[probed])
         margin = MARGIN * (values[probed] - found).abs().max()
-        doubtful = values.abs() <= margin
+        sure = torch.nn.functional.softshrink(values, float(margin))
+        doubtful = sure == 0
         doubtful[probed] = False
-        values[probed] = found
         doubtful = doubtful.nonzero()[:, 0]
-        values[doubtful] = exact(points[doubtful], ray[doubtful])
-        return values
+        sure[doubtful] = exact(points[doubtful], ray[doubtful])
+        sure[probed] = found
+        return sure
 
     return level
 
