@@ -14,7 +14,7 @@ from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
 from common.rendering.memory import in_chunks, points_per_chunk
 from common.rendering.sphere_tracing import TracedRays, TracingSettings, trace_reference
-from common.training.processes import WHOLE, Share
+from common.training.processes import WHOLE, Share, in_shares
 from common.training.randomness import Random
 from idr import losses
 from idr.appearance import Appearance
@@ -88,24 +88,28 @@ class IDRModel(nn.Module):
             groups.append((cameras, self.config.cameras.rate))
         return groups
 
-    def prepare_step(self, step: int) -> int:
-        """Fade in fine detail and refresh the cache as the step asks; the evaluations spent."""
+    def prepare_step(self, step: int, share: Share = WHOLE) -> int:
+        """Fade in fine detail and refresh the cache as the step asks; the evaluations spent.
+
+        Each process evaluates its ``share`` of the cache.
+        """
         iterations, fade = self.config.training.iterations, self.config.model.fade_in
         self.geometry.fade_in(min(1.0, step / (fade * iterations)) if fade else 1.0)
         search = self.config.search
         every = search.refresh_every if step >= YOUNG else max(search.refresh_every // 5, 1)
         if search.method == "reference" or step % every:
             return 0
-        cache, evaluations = self.cached(search.resolution)
+        cache, evaluations = self.cached(search.resolution, share)
         self.cache.copy_(cache.values)
-        return evaluations
+        return -(-evaluations // share.count)
 
-    def cached(self, resolution: int) -> tuple[FieldCache, int]:
-        """The field's values on a grid, and how many evaluations it took."""
+    def cached(self, resolution: int, share: Share = WHOLE) -> tuple[FieldCache, int]:
+        """The field's values on a grid, and how many evaluations it took, of all shares."""
         chunk = points_per_chunk(self.cache.device, self._bytes_per_point)
         with nn.utils.parametrize.cached():
+            field = in_shares(self.geometry.sdf, share)
             return cache_field(
-                self.geometry.sdf, resolution, self.cache.device, chunk, self.cache.dtype
+                field, resolution, self.cache.device, share.count * chunk, self.cache.dtype
             )
 
     def find_surface(
@@ -148,7 +152,7 @@ class IDRModel(nn.Module):
         """Loss terms of a batch of training pixels, a ``share`` of the step's."""
         if self.refinement is not None:
             cameras = self.refinement()
-        evaluations = self.prepare_step(step)
+        evaluations = self.prepare_step(step, share)
         rays = cameras.rays(batch.view, batch.pixel)
         fixed = Rays(rays.origin.detach(), rays.direction.detach())
         generator = self._generator(step)

@@ -2,12 +2,13 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import UserError
@@ -100,6 +101,27 @@ def wait_for_all(process: Process) -> None:
     """Go on when every process has come here, so that all see the same files."""
     if process.count > 1:
         dist.barrier()
+
+
+def in_shares(
+    field: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]], share: Share
+) -> Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]:
+    """The same function, of which every process evaluates its part of the points.
+
+    All processes must ask for the same points, and all get all values.
+    """
+    if share.count == 1:
+        return field
+
+    def whole(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        each = -(-len(points) // share.count)
+        own = points[share.rank * each :][:each]
+        values = torch.nn.functional.pad(field(own), (0, each - len(own)))
+        parts = [torch.empty_like(values) for _ in range(share.count)]
+        dist.all_gather(parts, values)
+        return torch.cat(parts)[: len(points)]
+
+    return whole
 
 
 def any_process(flag: bool, process: Process) -> bool:
