@@ -6,6 +6,7 @@ converted once, at its reader. Cameras live in the *object* frame, where a field
 readers fold the file's object-to-world similarity into the pose.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -105,13 +106,34 @@ class Cameras:
 
         Points with z <= 0 lie behind the camera; their pixel coordinates mean nothing.
         """
-        flat = points.reshape(-1, 3)
-        in_pixels = product(flat - self.centre[:, None], self._to_pixels)
-        z = in_pixels[..., 2]
-        safe = torch.where(z.abs() < 1e-9, torch.full_like(z, 1e-9), z)
-        pixel = in_pixels[..., :2] / safe[..., None]
+        pixel, z = self.project_own(points.reshape(-1, 3).expand(len(self), -1, 3))
         shape = points.shape[:-1]
         return pixel.reshape(len(self), *shape, 2), z.reshape(len(self), *shape)
+
+    def project_own(
+        self, points: Float[Tensor, "V N 3"]
+    ) -> tuple[Float[Tensor, "V N 2"], Float[Tensor, "V N"]]:
+        """The same of other points for every view."""
+        in_pixels = product(points - self.centre[:, None], self._to_pixels)
+        z = in_pixels[..., 2]
+        safe = torch.where(z.abs() < 1e-9, torch.full_like(z, 1e-9), z)
+        return in_pixels[..., :2] / safe[..., None], z
+
+
+def joined(many: Sequence[Cameras]) -> Cameras:
+    """The cameras of several objects, one object's after another's; the size is the first's.
+
+    Matrices that theirs have computed are taken over.
+    """
+    whole = Cameras(
+        torch.cat([cameras.intrinsics for cameras in many]),
+        torch.cat([cameras.object_from_camera for cameras in many]),
+        many[0].height,
+        many[0].width,
+    )
+    for computed in ("_unproject", "_to_pixels"):
+        vars(whole)[computed] = torch.cat([getattr(cameras, computed) for cameras in many])
+    return whole
 
 
 def pixel_grid(height: int, width: int) -> Float[Tensor, "HW 2"]:

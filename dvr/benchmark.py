@@ -17,7 +17,7 @@ from common.data.furniture.photograph import cameras_around, photograph
 from common.data.furniture.piece import Piece
 from common.data.images import fit_to_square
 from common.data.sphere_tracer import step_grid
-from common.data.supervision import Draw, Supervision, draw_supervision
+from common.data.supervision import Draw, draw_object, draw_views, supervision_of
 from common.data.views import Views
 from common.errors import UserError
 from common.measuring import measures_memory, now, peak_bytes, reset_peak
@@ -254,16 +254,12 @@ def photographed_batch(pieces: Sequence[Piece], config: DVRConfig, device: torch
         grid = step_grid(piece.distance, GRID_HALF)
         seen, mask, depth = photograph(piece, grid, cameras)
         views = Views(seen, mask, cameras, depth, None, None, torch.eye(4))
-        drawn.append(draw_supervision(views, draw, generator))
+        chosen = draw_views(len(views), draw, generator)
+        drawn.append(draw_object(views, chosen, draw, generator))
         images.append(torch.from_numpy(fit_to_square(seen[0].numpy(), config.data.input.size)))
-    supervision = Supervision(
-        **{
-            name: torch.stack([getattr(one, name) for one in drawn])
-            for name in Supervision.__dataclass_fields__
-        }
-    )
     index = torch.arange(len(pieces), device=device)
-    return Batch(images_to_input(torch.stack(images)).to(device), index, supervision.to(device))
+    seen = images_to_input(torch.stack(images)).to(device)
+    return Batch(seen, index, supervision_of(drawn).to(device))
 
 
 def fitted_level(device: torch.device) -> RayLevel:

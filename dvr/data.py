@@ -1,6 +1,7 @@
 """From a configuration to the objects that are learnt, and from a step's number to its batch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +31,9 @@ from common.data.images import SUFFIXES, fit_to_square, read_image, read_input_i
 from common.data.pairing import view_files
 from common.data.supervision import (
     Draw,
+    Drawn,
     Supervision,
-    draw_supervision,
+    draw_object,
     draw_views,
     supervision_of,
 )
@@ -105,24 +107,25 @@ class Objects:
 
     def drawn(
         self, index: int, draw: Draw, generator: torch.Generator
-    ) -> tuple[Supervision, UInt8[Tensor, "s s 3"] | None]:
-        """What a step compares of the object, and the picture of it that an encoder sees.
+    ) -> tuple[Drawn, UInt8[Tensor, "s s 3"] | None]:
+        """What a step looks at of the object, and the picture of it that an encoder sees.
 
         Where memory has no room for the object, no other views are decoded, with the same result.
         """
         if index in self._cache or self._has_room or draw.hull_points:
             item = self[index]
-            supervision = draw_supervision(item.views, draw, generator)
+            chosen = draw_views(len(item.views), draw, generator)
+            drawn = draw_object(item.views, chosen, draw, generator)
             if item.inputs is None:
-                return supervision, None
-            return supervision, item.inputs[_one_of(len(item.inputs), generator)]
+                return drawn, None
+            return drawn, item.inputs[_one_of(len(item.inputs), generator)]
         entry = self.entries[index]
         views = self._chosen_views(entry)
-        chosen = [views[place] for place in draw_views(len(views), draw, generator)]
-        few = self._object_views(entry, chosen, check_place=False)
+        wanted = [views[place] for place in draw_views(len(views), draw, generator)]
+        few = self._object_views(entry, wanted, check_place=False)
         self._check_patch(few)
-        supervision = supervision_of(few, torch.arange(len(few)), draw, generator)
-        return supervision, self._one_input(entry, generator) if self._with_inputs else None
+        drawn = draw_object(few, torch.arange(len(few)), draw, generator)
+        return drawn, self._one_input(entry, generator) if self._with_inputs else None
 
     @property
     def _budget(self) -> float:
@@ -360,26 +363,26 @@ class StepBatches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         """This process's share of the step's batch, on the CPU."""
         slots = torch.arange(self.config.training.objects) + step * self.config.training.objects
-        items = [self._item(slot) for slot in self.share.of(slots).tolist()]
-        indices, images, drawn = zip(*items, strict=True)
-        supervision = Supervision(
-            **{
-                name: torch.stack([getattr(one, name) for one in drawn])
-                for name in Supervision.__dataclass_fields__
-            }
+        own = self.share.of(slots).tolist()
+        indices, generators = zip(*(self._choice(slot) for slot in own), strict=True)
+        drawn, pictures = zip(
+            *(
+                self.objects.drawn(index, self.draw, generator)
+                for index, generator in zip(indices, generators, strict=True)
+            ),
+            strict=True,
         )
-        image = None if images[0] is None else torch.stack(images)
-        return Batch(image, torch.tensor(indices), supervision)
+        images = None if pictures[0] is None else images_to_input(torch.stack(pictures))
+        seen, supervision = augment(images, supervision_of(drawn), self.config.data, generators)
+        return Batch(seen, torch.tensor(indices), supervision)
 
-    def _item(self, slot: int) -> tuple[int, Tensor | None, Supervision]:
+    def _choice(self, slot: int) -> tuple[int, torch.Generator]:
+        """The object in this place of the training, and what draws the rest."""
         epoch, place = divmod(slot, len(self.objects))
         seed = self.config.training.seed
         index = int(_order(seed, epoch, len(self.objects))[place])
         numbers = np.random.default_rng((seed, 1, slot))
-        generator = torch.Generator().manual_seed(int(numbers.integers(2**63)))
-        drawn, picture = self.objects.drawn(index, self.draw, generator)
-        image = None if picture is None else images_to_input(picture[None])[0]
-        return index, *augment(image, drawn, self.config.data, generator)
+        return index, torch.Generator().manual_seed(int(numbers.integers(2**63)))
 
 
 @lru_cache(maxsize=2)  # a batch may have the end of one epoch and the beginning of the next
@@ -389,35 +392,48 @@ def _order(seed: int, epoch: int, count: int) -> Int[np.ndarray, "count"]:
 
 
 def augment(
-    image: Tensor | None, drawn: Supervision, data: DataConfig, generator: torch.Generator
-) -> tuple[Tensor | None, Supervision]:
-    """Random mirror image and hue, the same for what is seen and what is to be predicted."""
-    if data.mirror == "x" and torch.rand((), generator=generator) < 0.5:
-        drawn = drawn.mirrored()
-        image = None if image is None else image.flip(-1)
+    images: Float[Tensor, "B 3 h w"] | None,
+    drawn: Supervision,
+    data: DataConfig,
+    generators: Sequence[torch.Generator],
+) -> tuple[Float[Tensor, "B 3 h w"] | None, Supervision]:
+    """Random mirror image and hue, the same for what is seen and what is to be predicted.
+
+    Each object has its own generator.
+    """
+    if data.mirror == "x":
+        flipped = _each(generators) < 0.5
+        drawn = drawn.mirrored(flipped)
+        if images is not None:
+            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
     if data.colour_jitter:
-        angle = (2 * torch.rand((), generator=generator) - 1) * torch.pi * data.colour_jitter
-        turn = hue_rotation(angle)
-        drawn = drawn.with_colour((drawn.colour @ turn.T).clamp(0, 1))
-        image = None if image is None else torch.einsum("ij,jhw->ihw", turn, image).clamp(0, 1)
-    if data.crop_jitter and image is not None:
-        image = shift_and_zoom(image, data.crop_jitter, generator)
-    return image, drawn
+        turn = hue_rotation((2 * _each(generators) - 1) * torch.pi * data.colour_jitter)
+        drawn = drawn.with_colour((drawn.colour @ turn.transpose(1, 2)).clamp(0, 1))
+        if images is not None:
+            images = (turn @ images.flatten(2)).clamp(0, 1).unflatten(2, images.shape[2:])
+    if data.crop_jitter and images is not None:
+        images = shift_and_zoom(images, data.crop_jitter, generators)
+    return images, drawn
 
 
-def hue_rotation(angle: Float[Tensor, ""]) -> Float[Tensor, "3 3"]:
+def _each(generators: Sequence[torch.Generator], *shape: int) -> Float[Tensor, "B *shape"]:
+    """A random number of [0, 1), or several, from each generator."""
+    return torch.stack([torch.rand(shape, generator=generator) for generator in generators])
+
+
+def hue_rotation(angle: Float[Tensor, "B"]) -> Float[Tensor, "B 3 3"]:
     """Rotate RGB about the grey axis: grey and white stay, saturation is kept (Rodrigues)."""
-    third = torch.full((3, 3), 1 / 3)
+    third, angle = torch.full((3, 3), 1 / 3), angle[:, None, None]
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     return third + angle.cos() * (torch.eye(3) - third) + angle.sin() * cross
 
 
-def shift_and_zoom(image: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Move and scale a picture by up to ``amount`` of its size; white comes in at the edges."""
-    shift = (torch.rand(2, generator=generator) - 0.5) * amount
-    zoom = 1 + (torch.rand((), generator=generator) - 0.5) * amount
-    matrix = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]) * zoom
-    matrix[:, 2] = shift
-    grid = torch.nn.functional.affine_grid(matrix[None], [1, *image.shape], align_corners=False)
-    darkness = torch.nn.functional.grid_sample(1 - image[None], grid, align_corners=False)
-    return 1 - darkness[0]
+def shift_and_zoom(
+    images: Float[Tensor, "B 3 h w"], amount: float, generators: Sequence[torch.Generator]
+) -> Float[Tensor, "B 3 h w"]:
+    """Move and scale pictures by up to ``amount`` of their size; white comes in at the edges."""
+    shift, zoom = _each(generators, 2) - 0.5, _each(generators) - 0.5
+    matrix = torch.eye(2, 3) * (1 + zoom * amount)[:, None, None]
+    matrix[:, :, 2] = shift * amount
+    grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    return 1 - torch.nn.functional.grid_sample(1 - images, grid, align_corners=False)

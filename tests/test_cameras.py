@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from common.cameras import Cameras, decompose_projection, look_at, pixel_grid
+from common.cameras import Cameras, decompose_projection, joined, look_at, pixel_grid
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -204,3 +204,23 @@ def test_selecting_views_keeps_the_image_size():
     chosen = cameras[[2, 0]]
     assert len(chosen) == 2 and (chosen.height, chosen.width) == (480, 640)
     assert torch.equal(chosen.centre, cameras.centre[[2, 0]])
+
+
+def test_joined_cameras_see_what_each_does_alone():
+    """Whether their matrices were computed before or not."""
+    rng = np.random.default_rng(3)
+    several = [random_cameras(rng, count) for count in (2, 1, 3)]
+    several[1].project(torch.zeros(1, 3))
+    points = torch.from_numpy(rng.normal(size=(6, 4, 3))).float()
+    pixel, z = joined(several).project_own(points)
+    directions = joined(several).unit_z_directions(torch.arange(6), pixel[:, 0])
+    start = 0
+    for cameras in several:
+        for view in range(len(cameras)):
+            alone_pixel, alone_z = cameras.project(points[start])
+            torch.testing.assert_close(pixel[start], alone_pixel[view])
+            torch.testing.assert_close(z[start], alone_z[view])
+            alone = cameras.unit_z_directions(torch.tensor([view]), pixel[start, :1])[0]
+            torch.testing.assert_close(directions[start], alone)
+            start += 1
+    assert start == len(joined(several))

@@ -10,7 +10,7 @@ from common.data.hull import on_masks
 from common.data.supervision import (
     Draw,
     Supervision,
-    draw_hull_points,
+    draw_object,
     draw_pixels,
     draw_supervision,
     draw_views,
@@ -41,6 +41,19 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def draw(data: Views, seed: int = 0, **changes) -> Supervision:
     return draw_supervision(data, Draw(**({"rays": 400, "views": 4} | changes)), seeded(seed))
+
+
+YES = torch.tensor(True)
+
+
+def augmented(
+    image: torch.Tensor, supervision: Supervision, data: DataConfig, seed: int
+) -> tuple[torch.Tensor, Supervision]:
+    """What becomes of one object's."""
+    one = Supervision(**{name: value[None] for name, value in vars(supervision).items()})
+    seen, drawn = augment(image[None], one, data, [seeded(seed)])
+    assert seen is not None
+    return seen[0], drawn.of_object(0)
 
 
 def to_sphere(supervision: Supervision) -> torch.Tensor:
@@ -148,7 +161,8 @@ def test_the_chosen_views_are_enough(views, changes) -> None:
     whole, generator = draw(known, 7, **changes), seeded(7)
     settings = Draw(**({"rays": 400, "views": 4} | changes))
     few = known[draw_views(6, settings, generator)]
-    again = supervision_of(few, torch.arange(len(few)), settings, generator)
+    drawn = draw_object(few, torch.arange(len(few)), settings, generator)
+    again = supervision_of([drawn]).of_object(0)
     assert len(few) == settings.views
     assert all(torch.equal(value, vars(again)[name]) for name, value in vars(whole).items())
 
@@ -157,6 +171,23 @@ def test_draws_depend_on_their_generator_alone(views) -> None:
     first, again, other = draw(views, 5), draw(views, 5), draw(views, 6)
     assert all(torch.equal(value, vars(again)[name]) for name, value in vars(first).items())
     assert not torch.equal(first.direction, other.direction)
+
+
+def test_objects_of_several_kinds_are_drawn_as_each_alone(views) -> None:
+    """Other numbers and sizes of pictures, with depth and without."""
+    objects = [views, replace(views, depth=None, hull_depth=None)[:4], views.resized(18), views[1:]]
+    plan = Draw(rays=40, views=3, hull_points=30, sparse_points=4)
+    drawn, alone = [], []
+    for seed, one in enumerate(objects):
+        generator = seeded(seed)
+        chosen = draw_views(len(one), plan, generator)
+        drawn.append(draw_object(one, chosen, plan, generator))
+        alone.append(draw_supervision(one, plan, seeded(seed)))
+    together = supervision_of(drawn)
+    assert together.hull_inside.any(dim=1).all() and not together.hull_inside.all()
+    for index, expected in enumerate(alone):
+        for name, value in vars(together.of_object(index)).items():
+            torch.testing.assert_close(value, vars(expected)[name], rtol=0, atol=1e-6)
 
 
 def test_what_is_unknown_is_infinite(views) -> None:
@@ -179,8 +210,8 @@ class TestHull:
 
     def test_labels_are_those_of_the_sphere(self, views) -> None:
         """Empty is certain (but for the pixels); full may also be where no view looks past."""
-        points, inside = draw_hull_points(views, 4000, seeded())
-        radius = points.norm(dim=-1)
+        supervision = draw(views, hull_points=4000)
+        radius, inside = supervision.hull_points.norm(dim=-1), supervision.hull_inside
         assert inside[radius < RADIUS - self.PIXEL].all()
         assert not inside[radius > 1.5 * RADIUS].any()
         assert 0.1 < inside.float().mean() < 0.9
@@ -205,7 +236,7 @@ class TestHull:
     def test_points_gather_near_the_hull(self, views) -> None:
         """In the second half those on rays of object pixels, with a spread of 0.05: of them 95 %
         lie within 0.1 of it, against 28 % of the uniform ones."""
-        points, _ = draw_hull_points(views, 40_000, seeded())
+        points = draw(views, hull_points=40_000).hull_points
         assert points.abs().max() <= 0.5
         near = (points.norm(dim=-1) - RADIUS - 0.02).abs() < 0.1
         uniform, drawn = near[:20_000].float().mean(), near[20_000:].float().mean()
@@ -215,13 +246,13 @@ class TestHull:
 class TestMirror:
     def test_twice_is_once(self, views) -> None:
         supervision = draw(views, hull_points=20, sparse_points=3)
-        twice = supervision.mirrored().mirrored()
+        twice = supervision.mirrored(YES).mirrored(YES)
         assert all(torch.equal(value, vars(twice)[name]) for name, value in vars(twice).items())
         assert torch.equal(twice.origin, supervision.origin)
 
     def test_the_mirror_image_of_a_sphere_is_that_sphere(self, views) -> None:
         supervision = draw(views, hull_points=500)
-        mirrored = supervision.mirrored()
+        mirrored = supervision.mirrored(YES)
         assert not torch.equal(mirrored.origin, supervision.origin)
         true = to_sphere(mirrored)
         assert torch.equal(mirrored.mask, torch.isfinite(true))
@@ -230,7 +261,7 @@ class TestMirror:
 
     def test_rays_meet_mirrored_points(self, views) -> None:
         supervision = draw(views)
-        mirrored = supervision.mirrored()
+        mirrored = supervision.mirrored(YES)
         flip = torch.tensor([-1.0, 1, 1])
         depth = torch.linspace(1, 3, 400)
         assert torch.equal(mirrored.rays.at(depth), supervision.rays.at(depth) * flip)
@@ -240,8 +271,8 @@ class TestMirror:
         supervision, image = draw(views), torch.rand(3, 8, 8)
         mirrored = 0
         for seed in range(40):
-            seen, drawn = augment(image, supervision, DataConfig(mirror="x"), seeded(seed))
-            turned = torch.equal(drawn.origin, supervision.mirrored().origin)
+            seen, drawn = augmented(image, supervision, DataConfig(mirror="x"), seed)
+            turned = torch.equal(drawn.origin, supervision.mirrored(YES).origin)
             assert torch.equal(seen, image.flip(-1) if turned else image)
             mirrored += turned
         assert 8 < mirrored < 32  # 20 +- 3.2: outside is four standard deviations
@@ -253,20 +284,20 @@ class TestAugmentation:
         pixels = supervision.colour[:64]
         image = pixels.T.reshape(3, 8, 8)
         jitter = DataConfig(colour_jitter=1.0)
-        seen, drawn = augment(image, supervision, jitter, seeded(3))
+        seen, drawn = augmented(image, supervision, jitter, 3)
         torch.testing.assert_close(seen.reshape(3, 64).T, drawn.colour[:64])
         assert not torch.allclose(seen, image, atol=0.05)
         assert drawn.colour.min() >= 0 and drawn.colour.max() <= 1 + 1e-6
 
     def test_grey_and_white_stay(self, views) -> None:
         image = torch.tensor([0.2, 0.7, 1.0]).expand(3, 3)[:, None]
-        seen, _ = augment(image, draw(views), DataConfig(colour_jitter=1.0), seeded(3))
+        seen, _ = augmented(image, draw(views), DataConfig(colour_jitter=1.0), 3)
         torch.testing.assert_close(seen, image)
 
     def test_a_moved_picture_is_still_white_around(self, views) -> None:
         image = torch.ones(3, 16, 16)
         image[:, 6:10, 6:10] = 0
-        seen, drawn = augment(image, draw(views), DataConfig(crop_jitter=0.5), seeded(1))
+        seen, drawn = augmented(image, draw(views), DataConfig(crop_jitter=0.5), 1)
         assert not torch.equal(seen, image)
         torch.testing.assert_close(seen[:, 0], torch.ones(3, 16))
         # The mean darkness is the object's area times the square of the zoom, 1.25 at most.
@@ -274,9 +305,27 @@ class TestAugmentation:
         assert torch.equal(drawn.origin, draw(views).origin)
 
     def test_nothing_changes_unasked(self, views) -> None:
-        supervision, image = draw(views), torch.rand(3, 8, 8)
-        seen, drawn = augment(image, supervision, DataConfig(), seeded())
-        assert seen is image and drawn is supervision
+        supervision, images = draw(views), torch.rand(1, 3, 8, 8)
+        seen, drawn = augment(images, supervision, DataConfig(), [seeded()])
+        assert seen is images and drawn is supervision
+
+    def test_each_object_has_its_own_luck(self, views) -> None:
+        """And the same as alone."""
+        data = DataConfig(mirror="x", colour_jitter=0.7, crop_jitter=0.3)
+        images = torch.rand(6, 3, 8, 8)
+        several = [draw(views, seed) for seed in range(6)]
+        stacked = Supervision(
+            **{name: torch.stack([vars(one)[name] for one in several]) for name in vars(several[0])}
+        )
+        seen, drawn = augment(images, stacked, data, [seeded(seed) for seed in range(6)])
+        flipped = []
+        for index, one in enumerate(several):
+            image, alone = augmented(images[index], one, data, index)
+            torch.testing.assert_close(seen[index], image)
+            torch.testing.assert_close(drawn.colour[index], alone.colour)
+            assert torch.equal(drawn.origin[index], alone.origin)
+            flipped.append(not torch.equal(alone.origin, one.origin))
+        assert 0 < sum(flipped) < 6
 
 
 def test_sparse_points_are_met_by_their_rays(views) -> None:

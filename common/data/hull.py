@@ -62,17 +62,30 @@ def on_masks(
     the object: it lies beside nearly all pictures. Sharper than ``inside_masks``, and unbiased: a
     part thinner than a pixel may be lost.
     """
-    height, width = masks.shape[1:]
-    view = torch.arange(len(masks), device=masks.device)[:, None]
-    answers = []
-    for some in points.split(max(CHUNK * GROUP // len(masks), 1)):
-        pixel, z = cameras.project(some)
-        x, y = pixel.round().long().unbind(-1)
-        sees = (z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        on_mask = masks[view, y.clamp(0, height - 1), x.clamp(0, width - 1)]
-        witnessed = sees.float().mean(dim=0) >= least_witnesses
-        answers.append(witnessed & (on_mask | ~sees).all(dim=0))
+    answers = [
+        on_own_masks(some[None], masks[None], cameras, least_witnesses)[0]
+        for some in points.split(max(CHUNK * GROUP // len(masks), 1))
+    ]
     return torch.cat(answers)
+
+
+def on_own_masks(
+    points: Float[Tensor, "B N 3"],
+    masks: Bool[Tensor, "B V H W"],
+    cameras: Cameras,
+    least_witnesses: float,
+) -> Bool[Tensor, "B N"]:
+    """``on_masks`` for points of several objects; ``cameras`` are those of one after another."""
+    objects, views, height, width = masks.shape
+    own = points[:, None].expand(-1, views, -1, -1).reshape(objects * views, -1, 3)
+    pixel, z = (found.unflatten(0, (objects, views)) for found in cameras.project_own(own))
+    x, y = pixel.round().long().unbind(-1)
+    sees = (z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    of = torch.arange(objects, device=masks.device)[:, None, None]
+    view = torch.arange(views, device=masks.device)[:, None]
+    on_mask = masks[of, view, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+    witnessed = sees.float().mean(dim=1) >= least_witnesses
+    return witnessed & (on_mask | ~sees).all(dim=1)
 
 
 def near_masks(

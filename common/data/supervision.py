@@ -1,13 +1,14 @@
 """Draw the pixels and points that one training step compares with an object's pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.cameras import Rays
-from common.data.hull import on_masks
+from common.cameras import Cameras, Rays, joined
+from common.data.hull import on_own_masks
 from common.data.views import Views
 
 # Pictures may cut an object off; what fewer of the views than this share see is not the object.
@@ -41,9 +42,9 @@ class Supervision:
         """The rays of all objects, flattened."""
         return Rays(self.origin.reshape(-1, 3), self.direction.reshape(-1, 3))
 
-    def mirrored(self) -> "Supervision":
-        """The same supervision of the object mirrored by x -> -x."""
-        flip = torch.tensor([-1.0, 1.0, 1.0])
+    def mirrored(self, which: Bool[Tensor, "*B"]) -> "Supervision":
+        """The same supervision with these objects mirrored by x -> -x."""
+        flip = torch.where(which[..., None, None], torch.tensor([-1.0, 1.0, 1.0]), 1.0)
         return replace(
             self,
             origin=self.origin * flip,
@@ -56,6 +57,10 @@ class Supervision:
     def with_colour(self, colour: Float[Tensor, "*B R 3"]) -> "Supervision":
         """The same supervision with other target colours."""
         return replace(self, colour=colour)
+
+    def of_object(self, index: int) -> "Supervision":
+        """That of one of the objects."""
+        return Supervision(**{name: value[index] for name, value in vars(self).items()})
 
     def to(self, device: torch.device) -> "Supervision":
         """The same supervision on another device."""
@@ -75,47 +80,100 @@ class Draw:
     object_share: float = 0.0  # of the rays, those through pixels of the object
 
 
+@dataclass(frozen=True)
+class NearHull:
+    """Pixels of an object's views, and where points lie around the hull's depth there.
+
+    ``z`` is infinite where there is no hull.
+    """
+
+    view: Int[Tensor, "N"]
+    pixel: Int[Tensor, "N 2"]
+    z: Float[Tensor, "N"]
+    offset: Float[Tensor, "N 3"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What chance has chosen of one object for a step."""
+
+    views: Views
+    view: Int[Tensor, "R"]
+    pixel: Int[Tensor, "R 2"]
+    points: Float[Tensor, "K 3"]  # uniform in the cube
+    near: NearHull  # for the last of the points
+    sparse: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 def draw_supervision(views: Views, draw: Draw, generator: torch.Generator) -> Supervision:
     """Draw rays through random pixels of ``draw.views`` random views, and random volume points."""
     chosen = draw_views(len(views), draw, generator)
-    return supervision_of(views, chosen, draw, generator)
+    return supervision_of([draw_object(views, chosen, draw, generator)]).of_object(0)
 
 
 def draw_views(count: int, draw: Draw, generator: torch.Generator) -> Int[Tensor, "v"]:
-    """The first of draw_supervision's choices: which of ``count`` views a step looks at."""
+    """The first of a step's choices: which of ``count`` views of an object it looks at."""
     return torch.randperm(count, generator=generator)[: draw.views]
 
 
-def supervision_of(
+def draw_object(
     views: Views, chosen: Int[Tensor, "v"], draw: Draw, generator: torch.Generator
-) -> Supervision:
-    """The rest of draw_supervision.
+) -> Drawn:
+    """The rest of the choices.
 
-    Without points of the volume, which are compared with every mask, it is the same of
+    Without points of the volume, which are compared with every mask, they are the same of
     ``views[chosen]``, whose chosen views are all, in order.
     """
     view, pixel = draw_pixels(views, chosen, draw, generator)
-    x, y = pixel.unbind(-1)
-    unit_z = views.cameras.unit_z_directions(view, pixel.float())
-    per_z = unit_z.norm(dim=-1)
-    unknown = torch.full_like(per_z, torch.inf)
-    points, inside = draw_hull_points(views, draw.hull_points, generator)
+    points = torch.rand(draw.hull_points, 3, generator=generator) - 0.5
+    near = draw_near_hull(views, draw.hull_points - draw.hull_points // 2, generator)
     sparse = draw_sparse(views, int(chosen[0]), draw.sparse_points, generator)
+    return Drawn(views, view, pixel, points, near, sparse)
+
+
+def supervision_of(drawn: Sequence[Drawn]) -> Supervision:
+    """What a step compares of some objects, as much of each.
+
+    What can be computed is computed for all of them at once.
+    """
+    cameras = joined([one.views.cameras for one in drawn])
+    first = torch.tensor([0, *(len(one.views) for one in drawn[:-1])]).cumsum(0)[:, None]
+    view, pixel = (torch.stack([getattr(one, name) for one in drawn]) for name in ("view", "pixel"))
+    unit_z = cameras.unit_z_directions(view + first, pixel.float())
+    per_z = unit_z.norm(dim=-1)
+    points = _volume_points(drawn, cameras, first)
+    origin, direction, distance, per_camera_z = (
+        torch.stack(part) for part in zip(*(one.sparse for one in drawn), strict=True)
+    )
     return Supervision(
-        origin=views.cameras.centre[view],
-        direction=unit_z / per_z[:, None],
-        colour=views.images[view, y, x].float() / 255,
-        mask=views.masks[view, y, x],
-        distance=unknown if views.depth is None else views.depth[view, y, x] * per_z,
-        hull_distance=unknown if views.hull_depth is None else views.hull_depth[view, y, x] * per_z,
+        origin=cameras.centre[view + first],
+        direction=unit_z / per_z[..., None],
+        colour=_at_pixels(drawn, "images").float() / 255,
+        mask=_at_pixels(drawn, "masks"),
+        distance=_at_pixels(drawn, "depth") * per_z,
+        hull_distance=_at_pixels(drawn, "hull_depth") * per_z,
         per_camera_z=per_z,
         hull_points=points,
-        hull_inside=inside,
-        sparse_origin=sparse[0],
-        sparse_direction=sparse[1],
-        sparse_distance=sparse[2],
-        sparse_per_camera_z=sparse[3],
+        hull_inside=_in_hull(drawn, points),
+        sparse_origin=origin,
+        sparse_direction=direction,
+        sparse_distance=distance,
+        sparse_per_camera_z=per_camera_z,
     )
+
+
+def _at_pixels(drawn: Sequence[Drawn], name: str) -> Tensor:
+    """The views' arrays of this name at the pixels; infinite where there is none."""
+    found = []
+    for one in drawn:
+        array = getattr(one.views, name)
+        x, y = one.pixel.unbind(-1)
+        found.append(
+            torch.full_like(x, torch.inf, dtype=torch.float32)
+            if array is None
+            else array[one.view, y, x]
+        )
+    return torch.stack(found)
 
 
 def draw_pixels(
@@ -148,33 +206,55 @@ def draw_pixels(
     return view.repeat_interleave(size * size), pixel
 
 
-def draw_hull_points(
-    views: Views, count: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "K 3"], Bool[Tensor, "K"]]:
-    """Random points of the cube and whether every mask that sees them contains them.
+def draw_near_hull(views: Views, count: int, generator: torch.Generator) -> NearHull:
+    """Random pixels of all views and offsets from the hull there; of none where it is not known."""
+    if not count or views.hull_depth is None:
+        nowhere = torch.zeros(count, dtype=torch.long)
+        unknown = torch.full((count,), torch.inf)
+        return NearHull(nowhere, nowhere[:, None].expand(-1, 2), unknown, torch.zeros(count, 3))
+    height, width = views.masks.shape[1:]
+    view, x, y = (
+        torch.randint(size, (count,), generator=generator) for size in (len(views), width, height)
+    )
+    offset = 0.05 * torch.randn(count, 3, generator=generator)
+    return NearHull(view, torch.stack([x, y], dim=-1), views.hull_depth[view, y, x], offset)
 
-    Half are uniform. Of the others, those drawn for a pixel of the object lie near the visual
-    hull's depth there, where a network learns most; those drawn for the background are uniform too.
+
+def _volume_points(
+    drawn: Sequence[Drawn], cameras: Cameras, first: Int[Tensor, "B 1"]
+) -> Float[Tensor, "B K 3"]:
+    """Points of the volume: half are uniform. ``first`` is each object's first of the cameras.
+
+    Of the others, those drawn for a pixel of the object lie near the visual hull's depth there,
+    where a network learns most; those drawn for the background are uniform too.
+    """
+    points = torch.stack([one.points for one in drawn])
+    view, pixel, z, offset = (
+        torch.stack([getattr(one.near, name) for one in drawn])
+        for name in ("view", "pixel", "z", "offset")
+    )
+    direction = cameras.unit_z_directions(view + first, pixel.float())
+    near = cameras.centre[view + first] + z[..., None] * direction + offset
+    half = points.shape[1] // 2
+    near = torch.where(torch.isfinite(z)[..., None], near, points[:, half:]).clamp(-0.5, 0.5)
+    return torch.cat([points[:, :half], near], dim=1)
+
+
+def _in_hull(drawn: Sequence[Drawn], points: Float[Tensor, "B K 3"]) -> Bool[Tensor, "B K"]:
+    """Whether every mask that sees a point contains it.
+
     A point outside one mask is certainly empty; inside all of them it is taken as occupied.
     """
-    points = torch.rand(count, 3, generator=generator) - 0.5
-    if count and views.hull_depth is not None:
-        points[count // 2 :] = _near_hull(views, points[count // 2 :], generator)
-    return points, on_masks(points, views.masks, views.cameras, LEAST_WITNESSES)
-
-
-def _near_hull(views: Views, points: Tensor, generator: torch.Generator) -> Tensor:
-    assert views.hull_depth is not None
-    height, width = views.masks.shape[1:]
-    count = len(points)
-    view = torch.randint(len(views.cameras), (count,), generator=generator)
-    x = torch.randint(width, (count,), generator=generator)
-    y = torch.randint(height, (count,), generator=generator)
-    z = views.hull_depth[view, y, x]
-    direction = views.cameras.unit_z_directions(view, torch.stack([x, y], dim=-1).float())
-    on_hull = views.cameras.centre[view] + z[:, None] * direction
-    near = on_hull + 0.05 * torch.randn(count, 3, generator=generator)
-    return torch.where(torch.isfinite(z)[:, None], near, points).clamp(-0.5, 0.5)
+    inside = torch.zeros(points.shape[:2], dtype=torch.bool)
+    if not points.shape[1]:
+        return inside
+    shapes = [one.views.masks.shape for one in drawn]
+    for shape in set(shapes):
+        alike = [index for index, own in enumerate(shapes) if own == shape]
+        masks = torch.stack([drawn[index].views.masks for index in alike])
+        cameras = joined([drawn[index].views.cameras for index in alike])
+        inside[alike] = on_own_masks(points[alike], masks, cameras, LEAST_WITNESSES)
+    return inside
 
 
 def draw_sparse(
