@@ -169,6 +169,13 @@ class TestRoughLooks:
         values = doubtful_looks_repeated(self.rough, wobbly)(points, ray)
         assert torch.equal(values > 0, wobbly(points, ray) > 0)
 
+    def test_a_field_that_is_lost_has_no_surface(self) -> None:
+        """A diverged training is noticed by its loss, as with exact looks alone."""
+        rays = rays_towards(torch.rand(20, 3) - 0.5, 1.5, torch.Generator().manual_seed(0))
+        lost = lambda p, ray: p[:, 0] * torch.nan  # noqa: E731
+        hits = march(lost, rays, cube_intervals(rays), 32, SECANT, rough=lost)
+        assert not hits.covered.any() and torch.isinf(hits.depth).all()
+
     def test_no_points_ask_nothing(self) -> None:
         level = doubtful_looks_repeated(self.rough, wobbly)
         assert level(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)).shape == (0,)

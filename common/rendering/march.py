@@ -289,7 +289,7 @@ def doubtful_looks_repeated(rough: RayLevel, exact: RayLevel) -> RayLevel:
         probed = values.abs().topk(-(-len(values) // PROBE), largest=False).indices
         found = exact(points[probed], ray[probed])
         margin = MARGIN * (values[probed] - found).abs().max()
-        sure = torch.nn.functional.softshrink(values, float(margin))
+        sure = values.sign() * (values.abs() - margin).clamp_min(0)
         doubtful = sure == 0
         doubtful[probed] = False
         doubtful = doubtful.nonzero()[:, 0]
