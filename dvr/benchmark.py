@@ -25,6 +25,7 @@ from common.progress import followed
 from common.rendering.intervals import cube_intervals
 from common.rendering.march import RayLevel, Refinement, march, march_dense
 from common.rendering.memory import in_chunks, points_per_chunk
+from common.training.precision import EXACT, Precisions, fastest_precisions, multiplied
 from common.training.run_folder import RunFolder
 from common.training.terms import weighted_total
 from dvr.config import DVRConfig
@@ -143,7 +144,6 @@ def step_benchmark(config: DVRConfig, pairs: int, device: torch.device) -> list[
     on ShapeNet has not.
     """
     _check_terms(config)
-    torch.set_float32_matmul_precision("medium" if device.type == "cpu" else "high")
     objects = config.training.objects
     if device.type == "cpu":
         objects = min(objects, CPU_OBJECTS)
@@ -163,20 +163,24 @@ def compare_steps(model: DVRModel, batch: Batch, samples: int, pairs: int) -> li
     device = batch.index.device
     equal = agree(model, batch, samples)
 
-    def cost(way: Callable[[], StepOutput]) -> Cost:
+    def cost(way: Callable[[], StepOutput], precisions: Precisions) -> Cost:
         model.zero_grad()
         with counted(model) as count:
             started = now(device)
-            out = way()
-            weights = {name: getattr(model.config.losses, name) for name in out.terms}
-            weighted_total(out.terms, weights).backward()
+            with multiplied(precisions.forward):
+                out = way()
+                weights = {name: getattr(model.config.losses, name) for name in out.terms}
+                loss = weighted_total(out.terms, weights)
+            with multiplied(precisions.backward):
+                loss.backward()
             seconds = now(device) - started
         return Cost(seconds, count)
 
+    precisions = fastest_precisions(device, wide=True)
     costs: tuple[list[Cost], list[Cost]] = [], []
     for _ in followed(range(pairs), "timing steps of both", "pair"):
-        costs[0].append(cost(lambda: model(batch, samples, SEED)))
-        costs[1].append(cost(lambda: reference_step(model, batch, samples, SEED)))
+        costs[0].append(cost(lambda: model(batch, samples, SEED), precisions))
+        costs[1].append(cost(lambda: reference_step(model, batch, samples, SEED), EXACT))
     rays, (mine, theirs) = batch.supervision.mask.numel(), (taken[0].count for taken in costs)
     per_ray = {
         "step_search_evaluations": (mine.search, theirs.search),

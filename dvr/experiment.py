@@ -48,7 +48,6 @@ def make_task(config: DVRConfig, process: Process) -> DVRTask:
     for split in (objects, validation):
         split[0]
     model = make_model(config, len(objects)).to(process.device)
-    torch.set_float32_matmul_precision("medium" if process.device.type == "cpu" else "high")
     return DVRTask(model, config, objects, validation, process)
 
 

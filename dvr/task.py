@@ -14,6 +14,7 @@ from common.rendering.picture import panels
 from common.training.divergence import SURFACE_SHARE
 from common.training.logs import Log
 from common.training.loop import StepResult
+from common.training.precision import fastest_precisions
 from common.training.processes import Process
 from dvr.config import DVRConfig
 from dvr.data import Objects, StepBatches
@@ -40,6 +41,7 @@ class DVRTask:
         self.batches = StepBatches(objects, config, process.rank, process.count)
         self.workers = config.data.workers
         self.weights = config.losses.model_dump()
+        self.precisions = fastest_precisions(process.device, wide=True)
         self.validation = validation
         self.share = process.share
 

@@ -20,12 +20,12 @@ from common.data.views import Views
 from common.measuring import measures_memory, now, peak_bytes, reset_peak
 from common.progress import followed
 from common.rendering.cached_search import FieldCache
-from common.training.processes import Process
+from common.training.precision import EXACT, Precisions, fastest_precisions, multiplied
 from common.training.terms import weighted_total
 from idr.config import IDRConfig
 from idr.data import PixelBatch, PixelBatches
 from idr.evaluation_count import EvaluationCount, counted
-from idr.experiment import make_model, matmul_precision
+from idr.experiment import make_model
 from idr.generation import CHUNK, UNIT_CUBE
 from idr.geometry import Geometry
 from idr.losses import eikonal
@@ -67,7 +67,6 @@ def benchmark(config: IDRConfig, effort: Effort, device: torch.device) -> list[F
     The configured geometry is first fitted to the sculpture's signed distance, so that rays meet
     what they meet in training. The cached grid is as stale as it is on average.
     """
-    torch.set_float32_matmul_precision(matmul_precision(config, Process(0, 1, device)))
     form = sculpture()
     views = photographs(form)
     model, samples, optimiser = fitted(config, effort.fit_steps, form, views, device)
@@ -119,22 +118,22 @@ def compare(
         generator = torch.Generator(device).manual_seed(0)
         return reference_step(oracle, batch, cameras, step, generator)
 
-    def cost(way: Callable[[], StepOutput]) -> Cost:
+    def cost(way: Callable[[], StepOutput], precisions: Precisions) -> Cost:
         model.zero_grad()
-        return measured(lambda: learn(model, way()), model.geometry, device)
+        return measured(lambda: learn(model, way, precisions), model.geometry, device)
 
-    for way in (ours, paper):
-        cost(way)  # warm up
+    ways = (ours, fastest_precisions(device, model.config.model.geometry == "mlp")), (paper, EXACT)
+    for way in ways:
+        cost(*way)  # warm up
     costs: tuple[list[Cost], list[Cost]] = [], []
     for _ in followed(range(pairs), "timing steps of both", "pair"):
-        for way, taken in zip((ours, paper), costs, strict=True):
-            taken.append(cost(way))
+        for way, taken in zip(ways, costs, strict=True):
+            taken.append(cost(*way))
     rays, share = len(batch.mask), 1 / model.config.search.refresh_every
     mine, theirs = costs[0][0].count, costs[1][0].count
     per_ray = {
         "search_evaluations": (mine.search + share * refresh.count.search, theirs.search),
         "evaluations": (mine.total + share * refresh.count.search, theirs.total),
-        "gradients": (mine.gradient, theirs.gradient),
     }
     figures = [
         Figure(f"idr/{name}_per_ray", a / rays, b / rays, b / a, equal, name.split("_")[-1])
@@ -219,10 +218,14 @@ def agree(model: IDRModel, oracle: IDRModel, rays: Rays) -> float:
     return shares[0]
 
 
-def learn(model: IDRModel, out: StepOutput) -> None:
-    """The backward pass of a step."""
-    weights = {name: getattr(model.config.losses, name) for name in out.terms}
-    weighted_total(out.terms, weights).backward()
+def learn(model: IDRModel, way: Callable[[], StepOutput], precisions: Precisions) -> None:
+    """A step, forward and backward."""
+    with multiplied(precisions.forward):
+        out = way()
+        weights = {name: getattr(model.config.losses, name) for name in out.terms}
+        loss = weighted_total(out.terms, weights)
+    with multiplied(precisions.backward):
+        loss.backward()
 
 
 def refresh_cache(model: IDRModel) -> None:

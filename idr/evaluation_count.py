@@ -12,15 +12,10 @@ from idr.geometry import Geometry
 
 @dataclass
 class EvaluationCount:
-    """Points at which a network was evaluated.
-
-    ``search`` without a graph, ``forward`` with one; of the latter ``gradient`` also gave the
-    spatial gradient.
-    """
+    """Points at which a network was evaluated: ``search`` without a graph, ``forward`` with one."""
 
     search: int = 0
     forward: int = 0
-    gradient: int = 0
 
     @property
     def total(self) -> int:
@@ -39,15 +34,8 @@ def counted(geometry: Geometry) -> Iterator[EvaluationCount]:
         else:
             count.search += len(inputs[0])
 
-    def whole(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        count.gradient += len(inputs[0])
-
-    hooks = [
-        geometry.hidden[0].register_forward_hook(first_layer),
-        geometry.register_forward_hook(whole),
-    ]
+    hook = geometry.hidden[0].register_forward_hook(first_layer)
     try:
         yield count
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()

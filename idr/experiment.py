@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -61,7 +60,6 @@ def make_task(config: IDRConfig, process: Process) -> IDRTask:
     wait_for_all(process)
     scene = load_scene(config)
     model = make_model(config, scene.rough_cameras).to(process.device)
-    torch.set_float32_matmul_precision(matmul_precision(config, process))
     return IDRTask(model, config, scene, process)
 
 
@@ -76,16 +74,6 @@ def _announce(task: IDRTask, run: RunFolder) -> None:
     if not run.latest.exists():
         views, names = scene.training, scene.training_names
         print(first_look(run.path / "scene.html", config.data.path, views, names))
-
-
-def matmul_precision(config: IDRConfig, process: Process) -> Literal["medium", "high", "highest"]:
-    """What is fastest: on a CPU, oneDNN's products ("medium") where layers are wide.
-
-    Errors of 1e-6 were measured; a CPU with units for bfloat16 may use those.
-    """
-    if process.device.type != "cpu":
-        return "high"
-    return "medium" if config.model.geometry == "mlp" else "highest"
 
 
 def make_model(config: IDRConfig, cameras: Cameras) -> IDRModel:

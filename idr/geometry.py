@@ -4,6 +4,7 @@ f < 0 is inside. Two networks with one interface: the paper's MLP on positional 
 small MLP on a multi-resolution hash grid, which learns many times faster.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from common.fields.hash_grid import HashGrid
+from common.fields.softplus import softplus_and_slope
 from idr.config import HashGridConfig, MLPConfig, ModelConfig
 
-BETA = 100  # of the softplus between layers: nearly a rectifier, yet twice differentiable
+BETA = 100.0  # of the softplus between layers: nearly a rectifier, yet twice differentiable
 FIT_POINTS = 8192
 
 
@@ -68,9 +70,7 @@ class HashGridGeometry(nn.Module):
         axes = torch.eye(3, device=points.device, dtype=points.dtype)
         change = torch.cat([axes.expand(len(points), 3, 3), derivative], dim=-1)
         for layer in _linear(self.hidden):
-            before = layer(value)
-            value = nn.functional.softplus(before, beta=BETA)
-            slope = torch.sigmoid(BETA * before)
+            value, slope = softplus_and_slope(layer(value), BETA)
             change = slope[:, None] * nn.functional.linear(change, layer.weight)
         out = self.last(value)
         # Texture is finer than shape: it reaches the encoding without passing through the SDF's
@@ -119,13 +119,38 @@ class MLPGeometry(nn.Module):
         )[:, 0]
 
     def forward(self, points: Float[Tensor, "N 3"]) -> GeometryValues:
-        """Value, gradient and feature from one forward and one backward pass."""
+        """Value, gradient and feature; the gradient is carried back through the layers."""
         with torch.enable_grad():
             if not points.requires_grad:
                 points = points.detach().requires_grad_()
-            out = self.last(self._features(points))
-            (gradient,) = torch.autograd.grad(out[:, 0].sum(), points, create_graph=True)
+            encoded = self.encoding(points)
+        with nn.utils.parametrize.cached():
+            value, slopes = encoded, []
+            for index, layer in enumerate(self.hidden):
+                if index == self.skip > 0:
+                    value = torch.cat([value, encoded], dim=-1) / 2**0.5
+                value, slope = softplus_and_slope(layer(value), BETA)
+                slopes.append(slope)
+            out = self.last(value)
+            change = self._carried_back(slopes)
+        (gradient,) = torch.autograd.grad(
+            encoded, points, change, create_graph=torch.is_grad_enabled()
+        )
         return GeometryValues(out[:, 0], gradient, out[:, 1:])
+
+    def _carried_back(self, slopes: Sequence[Float[Tensor, "N _"]]) -> Float[Tensor, "N _"]:
+        """The SDF's derivative by the encoding, of the slopes of all layers' softplus."""
+        weights = [layer.weight for layer in _linear(self.hidden)]
+        change, joined = slopes[-1] * self.last.weight[0], None
+        for index in reversed(range(1, len(weights))):
+            change = change @ weights[index]
+            width = slopes[index - 1].shape[-1]
+            if index == self.skip:
+                change = change / 2**0.5
+                change, joined = change[:, :width], change[:, width:]
+            change = change * slopes[index - 1]
+        change = change @ weights[0]
+        return change if joined is None else change + joined
 
     def _features(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N hidden"]:
         encoded = self.encoding(points)

@@ -28,13 +28,14 @@ from common.scenes.scene import read_scene_truth
 from common.training.divergence import SURFACE_SHARE, Watch
 from common.training.loop import StepResult, Training
 from common.training.optimiser import make_optimiser
+from common.training.precision import EXACT
 from common.training.processes import Process
 from common.training.run_folder import RunFolder
 from common.training.state import Progress, State
 from idr.benchmark import searched_by
 from idr.config import IDRConfig
 from idr.data import PixelBatch, Scene, load_scene, pixels_at
-from idr.experiment import make_model, matmul_precision
+from idr.experiment import make_model
 from idr.generation import CHUNK, UNIT_CUBE
 from idr.model import IDRModel
 from idr.pictures import trace_pixels
@@ -139,6 +140,7 @@ class PlainTask(IDRTask):
         super().__init__(model, config, scene, process)
         self.batches = PhotographPixels(scene.training, config)  # type: ignore[assignment]
         self.weights = {name: getattr(config.losses, name) for name in ("rgb", "mask", "eikonal")}
+        self.precisions = EXACT
         model.prepare_step(0)
 
     def step(self, model: nn.Module, batch: PixelBatch, step: int) -> StepResult:
@@ -196,7 +198,6 @@ def trained(
     that none pays for what is done once in a process.
     """
     task = make_task()
-    torch.set_float32_matmul_precision(matmul_precision(task.config, _alone(task.device)))
     _training(make_task()).step(task.batches[0])
     training, found, mark = _training(task), [], next(due)
     progress = training.state.progress

@@ -41,13 +41,13 @@ def reference_step(
     sdf = model.geometry.sdf(points)
     constant = model.geometry.sdf(points[surface]).detach()
     everywhere = torch.cat([points[surface], 2 * uniform - 1, points]).detach()
-    gradient = model.geometry(everywhere).gradient
+    gradient = _gradient(model.geometry, everywhere)
     normal, gradient = gradient[: len(constant)].detach(), gradient[len(constant) :]
     # Equation 3. Nothing guards a grazing ray here.
     slope = (normal * seen.direction).sum(dim=-1)
     at_surface = seen.at(traced.depth[surface] - (sdf[surface] - constant) / slope)
     feature = _feature(model.geometry, at_surface)
-    gradient_there = model.geometry(at_surface).gradient
+    gradient_there = _gradient(model.geometry, at_surface)
     colour = model.colour(
         Surface(at_surface, gradient_there, feature), -seen.direction, batch.view[surface]
     )
@@ -61,6 +61,19 @@ def reference_step(
     evaluations = traced.evaluations + count + len(everywhere) + 3 * len(constant)
     share = surface.sum() / batch.mask.sum().clamp_min(1)
     return StepOutput(terms, evaluations, share)
+
+
+def _gradient(geometry: Geometry, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """The gradient by automatic differentiation, of which the losses take another derivative.
+
+    The hash grid's network has but its own.
+    """
+    if not isinstance(geometry, MLPGeometry):
+        return geometry(points).gradient
+    if not points.requires_grad:
+        points = points.requires_grad_()
+    (gradient,) = torch.autograd.grad(geometry.sdf(points).sum(), points, create_graph=True)
+    return gradient
 
 
 def _feature(geometry: Geometry, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N F"]:

@@ -13,6 +13,7 @@ from common.rendering.picture import panels
 from common.training.divergence import SURFACE_SHARE
 from common.training.logs import Log
 from common.training.loop import StepResult
+from common.training.precision import fastest_precisions
 from common.training.processes import Process
 from idr.camera_alignment import camera_errors
 from idr.config import IDRConfig
@@ -38,6 +39,7 @@ class IDRTask:
         if scene.training.coverage is not None:
             names.append("outline")
         self.weights = {name: getattr(config.losses, name) for name in names}
+        self.precisions = fastest_precisions(process.device, wide=config.model.geometry == "mlp")
         self.rates = model.rates()
         self.scene = scene
 

@@ -301,7 +301,6 @@ def measure_all(arguments: argparse.Namespace, device: torch.device) -> list[Fig
         "time to quality": lambda: quality(None, [], arguments.minutes, device),
     }.items():
         say(f"--- {title}")
-        torch.set_float32_matmul_precision("highest")  # until a subject sets its own
         figures += measure()
     return figures
 

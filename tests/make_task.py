@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.training.logs import Log
 from common.training.loop import StepResult
+from common.training.precision import EXACT
 
 
 class Slope(torch.nn.Module):
@@ -32,6 +33,7 @@ class SlopeTask:
 
     workers = 0
     weights = {"slope": 1.0}
+    precisions = EXACT
 
     def __init__(
         self,

@@ -100,7 +100,8 @@ class TestSteps:
         (ours, our_gradients), (paper, paper_gradients) = outcomes
         assert 0.1 < ours.surface_share < 0.9
         assert float(paper.surface_share) == float(ours.surface_share)
-        torch.testing.assert_close(paper.terms, ours.terms, rtol=1e-10, atol=0)
+        # PyTorch's softplus has a slope of 1 where the sigmoid is 2e-9 less.
+        torch.testing.assert_close(paper.terms, ours.terms, rtol=1e-8, atol=0)
         for name, gradients in paper_gradients.items():
             assert any(gradient.abs().max() > 0 for gradient in gradients)
             for a, b in zip(gradients, our_gradients[name], strict=True):
@@ -117,15 +118,13 @@ class TestSteps:
         assert cosine.abs().min() > GRAZING_COSINE
 
     def test_the_paper_evaluates_as_often_as_its_program(self, geometry) -> None:
-        """2.5 + 4 s passes with a graph and 1.5 + 2 s gradients for a share s on the surface."""
+        """2.5 + 4 s passes with a graph, for a share s on the surface."""
         model, cameras = make(geometry, REFERENCE)
         batch = pixels()
         with counted(model.geometry) as count:
             out = reference_step(model, batch, cameras, STEP, torch.Generator().manual_seed(0))
         surface = int((out.surface_share * batch.mask.sum()).round())
         assert count.forward == 2.5 * RAYS + 4 * surface
-        # The grid's network gives gradients with its features, asked for or not.
-        assert count.gradient == 1.5 * RAYS + (2 if geometry == "mlp" else 3) * surface
         # Of the rays that cross the ball and need the least distance, 100 each.
         assert count.search > 20 * RAYS
         assert out.evaluations == count.total
@@ -137,7 +136,7 @@ class TestSteps:
         model.prepare_step(0)
         with counted(model.geometry) as count:
             out = model(batch, cameras, step)
-        assert count.forward == count.gradient == 1.5 * RAYS
+        assert count.forward == 1.5 * RAYS
         assert out.evaluations == count.total
         with counted(model.geometry) as again:
             model.find_surface(cameras.rays(batch.view, batch.pixel), FieldCache(model.cache))
@@ -214,7 +213,6 @@ class TestScript:
         assert set(figures) == {
             "idr/search_evaluations_per_ray",
             "idr/evaluations_per_ray",
-            "idr/gradients_per_ray",
             "idr/seconds_per_step",
         }
         for name, figure in figures.items():

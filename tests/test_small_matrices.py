@@ -5,8 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.cameras import Cameras, look_at
-from common.small_matrices import full_precision, product
-from common.training.batches import batches
+from common.small_matrices import product
 from idr.camera_refinement import CameraRefinement
 
 
@@ -46,24 +45,3 @@ def test_no_camera_is_rounded() -> None:
         (pixel.sum() + z.sum() + rays.direction.sum()).backward()
     assert len(seen.names) == 1
     assert all(parameter.grad.isfinite().all() for parameter in refined.parameters())
-
-
-class Precisions(torch.utils.data.Dataset):
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, step: int) -> str:
-        return torch.get_float32_matmul_precision()
-
-
-def test_batches_are_made_in_full_precision_wherever_they_are() -> None:
-    """A loading process has it by default, so the digits are the same."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        assert list(batches(Precisions(), range(2), 0)) == ["highest", "highest"]
-        with pytest.raises(KeyError), full_precision():
-            raise KeyError
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)

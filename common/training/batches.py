@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.errors import UserError
 from common.progress import warn
-from common.small_matrices import full_precision
 
 
 def batches(source: Dataset, steps: range, workers: int) -> Iterator[Any]:
@@ -53,8 +52,7 @@ class _Reporting(Dataset):
 
     def __getitem__(self, step: int) -> Any:
         try:
-            with full_precision():  # as in a loading process, which knows no other
-                return self._source[step]
+            return self._source[step]
         except UserError as error:
             return error
 

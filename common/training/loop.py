@@ -25,6 +25,7 @@ from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log
 from common.training.optimiser import make_optimiser
 from common.training.pace import CHECKPOINT, PICTURES, VALIDATION, Pace
+from common.training.precision import Precisions, multiplied
 from common.training.processes import Process, any_process, wait_for_all
 from common.training.readings import Reading, read
 from common.training.run_folder import RunFolder
@@ -71,6 +72,11 @@ class Task(Protocol):
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each loss term."""
+        ...
+
+    @property
+    def precisions(self) -> Precisions:
+        """Of a step's products."""
         ...
 
     def step(self, model: nn.Module, batch: Any, step: int) -> StepResult:
@@ -163,7 +169,8 @@ class Training:
             line.advance()
             if self.state.watch.lost:
                 return
-            self._milestones()
+            with multiplied(self.task.precisions.forward):
+                self._milestones()
             if any_process(stop.raised(), self.process):
                 self._save_latest()
                 raise Stopped(
@@ -181,9 +188,11 @@ class Training:
             group["lr"] = rate * factor
         self.model.train()
         optimiser.zero_grad(set_to_none=True)
-        result = self.task.step(self.model, batch, progress.step)
-        loss = weighted_total(result.terms, self.task.weights)
-        loss.backward()
+        with multiplied(self.task.precisions.forward):
+            result = self.task.step(self.model, batch, progress.step)
+            loss = weighted_total(result.terms, self.task.weights)
+        with multiplied(self.task.precisions.backward):
+            loss.backward()
         limit = math.inf if self.config.clip_gradient is None else self.config.clip_gradient
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         reading = read(loss, norm, result.terms, result.notes, self.process)
