@@ -83,6 +83,9 @@ class EncoderConfig(Section):
     ] = Field("resnet18", description="image network; embedding: one free code per object; none")
     width: int = Field(64, ge=4, description="channels of a ResNet's first stage (64: the paper's)")
     weights: str | None = Field(None, description="torchvision .pth of ImageNet weights, or null")
+    norm_groups: int = Field(
+        1, ge=1, description="groups of a step's pictures, each with its own batch normalisation"
+    )
 
 
 class ModelConfig(Section):
@@ -229,6 +232,11 @@ class DVRConfig(Section):
             raise ValueError("losses.image_gradient needs supervision.patch >= 2 and model.colour")
         if bool(losses.hull) != bool(supervision.hull_points):
             raise ValueError("losses.hull and supervision.hull_points go together")
+        if self.training.objects % self.model.encoder.norm_groups:
+            raise ValueError(
+                "training.objects must be a multiple of model.encoder.norm_groups: "
+                f"got {self.training.objects} and {self.model.encoder.norm_groups}"
+            )
         if self.training.rays % supervision.patch**2:
             raise ValueError("training.rays must be a multiple of supervision.patch squared")
         return self

@@ -7,6 +7,7 @@ import torch
 from common.config import validate
 from common.data.furniture import make_furniture
 from common.scenes.checks.first_look import first_look
+from common.training.batch_norm import share_groups
 from common.training.loop import train
 from common.training.processes import Process, wait_for_all
 from common.training.run_config import checkpoint_of, prepare_run, read_settings
@@ -48,6 +49,7 @@ def make_task(config: DVRConfig, process: Process) -> DVRTask:
     for split in (objects, validation):
         split[0]
     model = make_model(config, len(objects)).to(process.device)
+    share_groups(model, process.share, "model.encoder.norm_groups")
     return DVRTask(model, config, objects, validation, process)
 
 

@@ -22,6 +22,7 @@ from common.rendering.half_precision import half_pays
 from common.rendering.intervals import Intervals, cube_intervals
 from common.rendering.march import Hits, RayLevel, Refinement, march, march_dense
 from common.rendering.memory import in_chunks, points_per_chunk
+from common.training.batch_norm import group_batch_norms
 from common.training.processes import WHOLE, Share
 from common.training.randomness import Random
 from dvr import losses
@@ -57,11 +58,14 @@ def make_encoder(config: ModelConfig, objects: int) -> nn.Module | None:
         return EmbeddingEncoder(objects, config.code)
     if kind == "simple":
         return SimpleConvolutional(config.code)
+    encoder: nn.Module
     if kind == "efficientnet_lite0":
-        return EfficientNetLiteEncoder(config.code)
-    encoder = ResNetEncoder(kind, config.code, config.encoder.width)
-    if config.encoder.weights:
-        encoder.load_imagenet(Path(config.encoder.weights))
+        encoder = EfficientNetLiteEncoder(config.code)
+    else:
+        encoder = ResNetEncoder(kind, config.code, config.encoder.width)
+        if config.encoder.weights:
+            encoder.load_imagenet(Path(config.encoder.weights))
+    group_batch_norms(encoder, config.encoder.norm_groups)
     return encoder
 
 

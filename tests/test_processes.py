@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from common.errors import UserError
-from common.training.batch_norm import SharedBatchNorm, share_batch_norms
+from common.training.batch_norm import GroupedBatchNorm, group_batch_norms, share_groups
 from common.training.processes import WHOLE, Share
 from common.training.randomness import Random
 from common.training.run_folder import load_checkpoint
@@ -41,10 +40,10 @@ TRAINING = {
 # All that is random in a step, and batch normalisation.
 DVR = {
     "data": {"mirror": "x", "colour_jitter": 0.5, "input": {"size": 32}},
-    "model": {"encoder": {"kind": "resnet18", "width": 4}},
+    "model": {"encoder": {"kind": "resnet18", "width": 4, "norm_groups": 2}},
     "losses": {"hull": 1, "normal": 0.1},
     "supervision": {"hull_points": 16, "occupancy_points": "random_normal"},
-    "training": {"objects": 4},
+    "training": {"objects": 8},
 }
 IDR = {
     "cameras": {"refine": True, "noise_deg": 0.5},
@@ -88,36 +87,53 @@ class TestShares:
             assert all(torch.equal(part, whole[i::3]) for i, part in enumerate(parts))
 
 
-class TestSharedBatchNorm:
-    """By itself it is BatchNorm2d; what processes share is tested by the trainings below."""
+class TestGroupedBatchNorm:
+    """What processes share is tested by the trainings below."""
 
-    @pytest.fixture(autouse=True)
-    def group_of_one(self):
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
-
-    def test_it_is_batch_normalisation(self) -> None:
-        """Outputs, gradients, running statistics; in evaluation too."""
+    @staticmethod
+    def norm_and_pictures() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(1)
-        image = torch.randn(4, 3, 5, 6, generator=generator, dtype=torch.float64) * 2 + 1
+        image = torch.randn(6, 3, 5, 4, generator=generator, dtype=torch.float64) * 2 + 1
         target = torch.randn(image.shape, generator=generator, dtype=torch.float64)
         plain = nn.Sequential(nn.BatchNorm2d(3, eps=1e-3, momentum=0.2)).double()
         nn.init.uniform_(plain[0].weight, generator=generator)
-        shared = copy.deepcopy(plain)
-        weight = shared[0].weight
-        share_batch_norms(shared)
-        assert type(shared[0]) is SharedBatchNorm and shared[0].weight is weight
-        found = []
-        for module in (plain, shared):
-            seen = image.clone().requires_grad_()
-            loss = (module(seen) - target).square().sum()
-            (module(2 * seen).sin().sum() + loss).backward()
-            state = [value.double() for value in module.state_dict().values()]
-            gradients = [parameter.grad for parameter in module.parameters()]
-            found.append([loss, seen.grad, *gradients, *state, module.eval()(image)])
-        for ours, theirs in zip(*found, strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
+        return plain, image, target
+
+    @pytest.mark.parametrize("groups", [1, 2, 3])
+    def test_it_is_batch_normalisation_of_every_group(self, groups) -> None:
+        """Outputs, gradients, running statistics; in evaluation the same for all."""
+        plain, image, target = self.norm_and_pictures()
+        grouped = copy.deepcopy(plain)
+        weight = grouped[0].weight
+        group_batch_norms(grouped, groups)
+        assert type(grouped[0]) is GroupedBatchNorm and grouped[0].weight is weight
+        seen = image.clone().requires_grad_()
+        (grouped(seen) - target).square().sum().backward()
+        state, gradients = grouped.state_dict(), [p.grad for p in grouped.parameters()]
+        states, totals = [], [torch.zeros_like(gradient) for gradient in gradients]
+        for group in range(groups):
+            alone, own = copy.deepcopy(plain), image[group::groups].clone().requires_grad_()
+            (alone(own) - target[group::groups]).square().sum().backward()
+            torch.testing.assert_close(seen.grad[group::groups], own.grad)
+            states.append(alone.state_dict())
+            for total, parameter in zip(totals, alone.parameters(), strict=True):
+                total += parameter.grad
+        torch.testing.assert_close(gradients, totals)
+        for key in ("0.running_mean", "0.running_var"):
+            mean = torch.stack([each[key] for each in states]).mean(dim=0)
+            torch.testing.assert_close(state[key], mean)
+        plain.load_state_dict(state)
+        torch.testing.assert_close(grouped.eval()(image), plain.eval()(image))
+
+    def test_processes_get_as_many_groups_each(self) -> None:
+        module = self.norm_and_pictures()[0]
+        group_batch_norms(module, 6)
+        share_groups(module, Share(1, 3), "groups")
+        assert module[0].groups == 2
+        with pytest.raises(
+            UserError, match="groups: 2 of a step cannot be shared .* multiple of 4"
+        ):
+            share_groups(module, Share(0, 4), "groups")
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from common.config import TrainingConfig
 from common.errors import Diverged, Stopped
 from common.progress import ProgressLine, duration, say, warn
 from common.training.averaging import Average
-from common.training.batch_norm import share_batch_norms
+from common.training.batch_norm import average_statistics
 from common.training.batches import batches
 from common.training.determinism import repeatable
 from common.training.divergence import MOST_ROLLBACKS, Watch
@@ -193,6 +193,7 @@ class Training:
             loss = weighted_total(result.terms, self.task.weights)
         with multiplied(self.task.precisions.backward):
             loss.backward()
+        average_statistics(self.task.model, self.process)
         limit = math.inf if self.config.clip_gradient is None else self.config.clip_gradient
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         reading = read(loss, norm, result.terms, result.notes, self.process)
@@ -361,9 +362,8 @@ def _speed(seconds: float) -> str:
 def _distributed(model: nn.Module, process: Process) -> nn.Module:
     if process.count == 1:
         return model
-    share_batch_norms(model)
     devices = [process.device] if process.device.type == "cuda" else None
-    # Buffers follow from weights and shared statistics: alike everywhere without a broadcast.
+    # Buffers follow from weights and averaged statistics: alike everywhere without a broadcast.
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
