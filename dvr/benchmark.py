@@ -176,7 +176,7 @@ def compare_steps(model: DVRModel, batch: Batch, samples: int, pairs: int) -> li
             seconds = now(device) - started
         return Cost(seconds, count)
 
-    precisions = fastest_precisions(device, wide=True)
+    precisions = fastest_precisions(device, model.config.model.hidden)
     costs: tuple[list[Cost], list[Cost]] = [], []
     for _ in followed(range(pairs), "timing steps of both", "pair"):
         costs[0].append(cost(lambda: model(batch, samples, SEED), precisions))

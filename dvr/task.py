@@ -41,7 +41,7 @@ class DVRTask:
         self.batches = StepBatches(objects, config, process.rank, process.count)
         self.workers = config.data.workers
         self.weights = config.losses.model_dump()
-        self.precisions = fastest_precisions(process.device, wide=True)
+        self.precisions = fastest_precisions(process.device, config.model.hidden)
         self.validation = validation
         self.share = process.share
 

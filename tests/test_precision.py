@@ -8,7 +8,14 @@ from common.training import precision
 from common.training.divergence import Watch
 from common.training.loop import Training
 from common.training.optimiser import make_optimiser
-from common.training.precision import EXACT, Precisions, fastest_precisions, multiplied
+from common.training.precision import (
+    EXACT,
+    WIDE,
+    WIDE_FOR_ROUNDING,
+    Precisions,
+    fastest_precisions,
+    multiplied,
+)
 from common.training.processes import Process
 from common.training.run_folder import RunFolder
 from common.training.state import Progress, State
@@ -25,27 +32,33 @@ def test_a_block_ends_as_it_began() -> None:
     assert torch.get_float32_matmul_precision() == before
 
 
-@pytest.mark.parametrize("wide", [True, False])
-def test_the_forward_pass_is_exact_here(wide) -> None:
+@pytest.mark.parametrize("width", [64, WIDE, WIDE_FOR_ROUNDING])
+def test_the_forward_pass_is_exact_here(width) -> None:
     """Random factors of 8 bits more than bfloat16 has, against their product in doubles."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(512, 512, generator=generator) for _ in range(2))
     true = left.double() @ right.double()
-    with multiplied(fastest_precisions(CPU, wide).forward):
+    with multiplied(fastest_precisions(CPU, width).forward):
         error = (left @ right - true).abs().max()
     assert error < 512**0.5 * 1e-5
 
 
-@pytest.mark.parametrize("wide", [True, False])
-def test_where_factors_are_rounded_only_gradients_are(wide, monkeypatch) -> None:
+def test_where_factors_are_rounded_only_gradients_of_wide_layers_are(monkeypatch) -> None:
     monkeypatch.setattr(precision, "_medium_rounds", lambda: True)
-    assert fastest_precisions(CPU, wide) == Precisions("highest", "medium")
+    rounded = {width: fastest_precisions(CPU, width) for width in (64, 128, 256, 512)}
+    assert rounded[64] == rounded[128] == EXACT
+    assert rounded[256] == rounded[512] == Precisions("highest", "medium")
+
+
+def test_where_they_are_not_the_faster_library_serves_both(monkeypatch) -> None:
     monkeypatch.setattr(precision, "_medium_rounds", lambda: False)
-    assert fastest_precisions(CPU, wide) == (Precisions("medium", "medium") if wide else EXACT)
+    assert fastest_precisions(CPU, 64) == EXACT
+    assert fastest_precisions(CPU, 128) == Precisions("medium", "medium")
 
 
-def test_a_gpu_rounds_gradients_alone() -> None:
-    assert fastest_precisions(torch.device("cuda"), wide=True) == Precisions("highest", "high")
+def test_a_gpu_rounds_gradients_of_wide_layers_alone() -> None:
+    assert fastest_precisions(torch.device("cuda"), 64) == EXACT
+    assert fastest_precisions(torch.device("cuda"), 512) == Precisions("highest", "high")
 
 
 def test_each_pass_has_its_own(tmp_path) -> None:
