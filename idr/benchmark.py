@@ -71,7 +71,7 @@ def benchmark(config: IDRConfig, effort: Effort, device: torch.device) -> list[F
     views = photographs(form)
     model, samples, optimiser = fitted(config, effort.fit_steps, form, views, device)
     step, rate = last_step(config), config.training.learning_rate
-    refresh = measured(lambda: refresh_cache(model), model.geometry, device)
+    refresh = measured(model.refresh_cache, model.geometry, device)
     fit(model.geometry, samples, optimiser, [rate] * (config.search.refresh_every // 2))
     batch = PixelBatches(views, config, rank=0, processes=1)[step].to(device)
     return compare(model, batch, views.cameras.to(device), step, refresh, effort.pairs)
@@ -228,13 +228,7 @@ def learn(model: IDRModel, way: Callable[[], StepOutput], precisions: Precisions
         loss.backward()
 
 
-def refresh_cache(model: IDRModel) -> None:
-    """Evaluate the grid of values anew."""
-    cache, _ = model.cached(model.config.search.resolution)
-    model.cache.copy_(cache.values)
-
-
-def measured(work: Callable[[], None], geometry: Geometry, device: torch.device) -> Cost:
+def measured(work: Callable[[], object], geometry: Geometry, device: torch.device) -> Cost:
     """What some work costs."""
     with counted(geometry) as count:
         started = now(device)

@@ -14,6 +14,7 @@ from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
 from common.rendering.memory import in_chunks, points_per_chunk
 from common.rendering.sphere_tracing import TracedRays, TracingSettings, trace_reference
+from common.training.precision import fastest_precisions, multiplied
 from common.training.processes import WHOLE, Share, in_shares
 from common.training.randomness import Random
 from idr import losses
@@ -99,7 +100,15 @@ class IDRModel(nn.Module):
         every = search.refresh_every if step >= YOUNG else max(search.refresh_every // 5, 1)
         if search.method == "reference" or step % every:
             return 0
-        cache, evaluations = self.cached(search.resolution, share)
+        return self.refresh_cache(share)
+
+    def refresh_cache(self, share: Share = WHOLE) -> int:
+        """Evaluate the search's grid of values anew, of which the network makes sure anyway.
+
+        So products may be rounded like gradients'. Returns the evaluations of this ``share``.
+        """
+        with multiplied(fastest_precisions(self.cache.device, self.geometry.width).backward):
+            cache, evaluations = self.cached(self.config.search.resolution, share)
         self.cache.copy_(cache.values)
         return -(-evaluations // share.count)
 

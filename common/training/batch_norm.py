@@ -13,7 +13,7 @@ from common.training.processes import Process, Share, mean_over
 
 
 class GroupedBatchNorm(nn.BatchNorm2d):
-    """A BatchNorm2d that, in training, normalises every ``groups``-th picture with each other.
+    """A BatchNorm2d that, in training, normalises every ``groups``-th picture together.
 
     Processes share a step's pictures in the same manner (``Share``), so that a group is the same
     pictures whatever their number. Running statistics are the mean of all groups'.
