@@ -122,7 +122,7 @@ def compare(
         model.zero_grad()
         return measured(lambda: learn(model, way, precisions), model.geometry, device)
 
-    ways = (ours, fastest_precisions(device, model.geometry.width)), (paper, EXACT)
+    ways = (ours, fastest_precisions(device, model.config.model.width)), (paper, EXACT)
     for way in ways:
         cost(*way)  # warm up
     costs: tuple[list[Cost], list[Cost]] = [], []

@@ -111,6 +111,11 @@ class ModelConfig(Section):
         0.3, ge=0, le=1, description="share of the run in which fine levels or bands come in"
     )
 
+    @property
+    def width(self) -> int:
+        """Of the layers of the network that is the SDF."""
+        return self.mlp.hidden if self.geometry == "mlp" else self.hash_grid.hidden
+
 
 class SearchConfig(Section):
     """The search for the surface along a ray."""

@@ -49,7 +49,7 @@ class HashGridGeometry(nn.Module):
             nn.Linear(before, after) for before, after in zip(widths[:-1], widths[1:], strict=True)
         )
         self.last = nn.Linear(widths[-1], 1 + feature)
-        self.start_level, self.width = config.start_levels, config.hidden
+        self.start_level = config.start_levels
         self.feature_length = feature + self.grid.out_features
 
     def fade_in(self, share: float) -> None:
@@ -104,7 +104,7 @@ class MLPGeometry(nn.Module):
             layers.append(_geometric(nn.Linear(widths[index], out), encoded, index, self.skip))
         self.hidden = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.last = weight_norm(nn.Linear(widths[-1], 1 + feature))
-        self.start_frequency, self.width = config.start_frequencies, config.hidden
+        self.start_frequency = config.start_frequencies
         self.feature_length = feature
 
     def fade_in(self, share: float) -> None:

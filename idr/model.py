@@ -107,7 +107,7 @@ class IDRModel(nn.Module):
 
         So products may be rounded like gradients'. Returns the evaluations of this ``share``.
         """
-        with multiplied(fastest_precisions(self.cache.device, self.geometry.width).backward):
+        with multiplied(fastest_precisions(self.cache.device, self.config.model.width).backward):
             cache, evaluations = self.cached(self.config.search.resolution, share)
         self.cache.copy_(cache.values)
         return -(-evaluations // share.count)

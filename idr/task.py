@@ -39,7 +39,7 @@ class IDRTask:
         if scene.training.coverage is not None:
             names.append("outline")
         self.weights = {name: getattr(config.losses, name) for name in names}
-        self.precisions = fastest_precisions(process.device, model.geometry.width)
+        self.precisions = fastest_precisions(process.device, config.model.width)
         self.rates = model.rates()
         self.scene = scene
 
