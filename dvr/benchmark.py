@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.benchmarks.figures import Figure, agreement, mesh_figures
+from common.benchmarks.step import learn
 from common.cameras import Cameras, Rays, look_at, pixel_grid
 from common.data.furniture.make import GRID_HALF, KINDS, make_piece
 from common.data.furniture.photograph import cameras_around, photograph
@@ -25,9 +26,8 @@ from common.progress import followed
 from common.rendering.intervals import cube_intervals
 from common.rendering.march import RayLevel, Refinement, march, march_dense
 from common.rendering.memory import in_chunks, points_per_chunk
-from common.training.precision import EXACT, Precisions, fastest_precisions, multiplied
+from common.training.precision import EXACT, Precisions, fastest_precisions
 from common.training.run_folder import RunFolder
-from common.training.terms import weighted_total
 from dvr.config import DVRConfig
 from dvr.data import Objects
 from dvr.experiment import load_run, make_model
@@ -167,12 +167,7 @@ def compare_steps(model: DVRModel, batch: Batch, samples: int, pairs: int) -> li
         model.zero_grad()
         with counted(model) as count:
             started = now(device)
-            with multiplied(precisions.forward):
-                out = way()
-                weights = {name: getattr(model.config.losses, name) for name in out.terms}
-                loss = weighted_total(out.terms, weights)
-            with multiplied(precisions.backward):
-                loss.backward()
+            learn(lambda: way().terms, model.config.losses, precisions)
             seconds = now(device) - started
         return Cost(seconds, count)
 

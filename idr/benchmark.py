@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.benchmarks.figures import Figure, agreement, fewer, mesh_figures
+from common.benchmarks.step import learn
 from common.cameras import Cameras, Rays, pixel_grid
 from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
@@ -20,8 +21,7 @@ from common.data.views import Views
 from common.measuring import measures_memory, now, peak_bytes, reset_peak
 from common.progress import followed
 from common.rendering.cached_search import FieldCache
-from common.training.precision import EXACT, Precisions, fastest_precisions, multiplied
-from common.training.terms import weighted_total
+from common.training.precision import EXACT, Precisions, fastest_precisions
 from idr.config import IDRConfig
 from idr.data import PixelBatch, PixelBatches
 from idr.evaluation_count import EvaluationCount, counted
@@ -120,7 +120,11 @@ def compare(
 
     def cost(way: Callable[[], StepOutput], precisions: Precisions) -> Cost:
         model.zero_grad()
-        return measured(lambda: learn(model, way, precisions), model.geometry, device)
+        return measured(
+            lambda: learn(lambda: way().terms, model.config.losses, precisions),
+            model.geometry,
+            device,
+        )
 
     ways = (ours, fastest_precisions(device, model.config.model.width)), (paper, EXACT)
     for way in ways:
@@ -216,16 +220,6 @@ def agree(model: IDRModel, oracle: IDRModel, rays: Rays) -> float:
         )
         shares.append(share)
     return shares[0]
-
-
-def learn(model: IDRModel, way: Callable[[], StepOutput], precisions: Precisions) -> None:
-    """A step, forward and backward."""
-    with multiplied(precisions.forward):
-        out = way()
-        weights = {name: getattr(model.config.losses, name) for name in out.terms}
-        loss = weighted_total(out.terms, weights)
-    with multiplied(precisions.backward):
-        loss.backward()
 
 
 def measured(work: Callable[[], object], geometry: Geometry, device: torch.device) -> Cost:
