@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from common.data.collection import ObjectEntry, read_occupancy_points, read_surface_points
+from common.data.collection import ObjectEntry, read_occupancy_points
 from common.meshes.extract import extract_mesh
 from common.meshes.mesh import Mesh
 from dvr.data import Objects
@@ -39,40 +39,37 @@ def read_volume(entry: ObjectEntry) -> Volume | None:
     return None if found is None else Volume(*found)
 
 
-def nearest_by_silhouette(
-    queries: Float[Tensor, "Q s s 3"], training: Objects
-) -> Int[np.ndarray, "Q"]:
-    """For each input picture the training object one of whose pictures has the nearest silhouette.
-
-    A pixel is object where it is not white. Silhouettes find better shapes than colours do.
-    """
-    return _nearest(_silhouettes(queries), training, _silhouettes)
-
-
-def nearest_by_colour(queries: Float[Tensor, "Q s s 3"], training: Objects) -> Int[np.ndarray, "Q"]:
-    """For each input picture the training object one of whose pictures is nearest in RGB."""
-    return _nearest(queries.flatten(1), training, lambda pictures: pictures.flatten(1))
-
-
 def _silhouettes(pictures: Float[Tensor, "N s s 3"]) -> Float[Tensor, "N p"]:
+    """A pixel is object where it is not white. Silhouettes find better shapes than colours do."""
     return (pictures.amin(dim=-1) < 0.999).float().flatten(1)
 
 
-def _nearest(queries: Tensor, training: Objects, describe) -> Int[np.ndarray, "Q"]:
-    best = torch.full((len(queries),), torch.inf)
-    found = torch.zeros(len(queries), dtype=torch.long)
+def _colours(pictures: Float[Tensor, "N s s 3"]) -> Float[Tensor, "N p"]:
+    return pictures.flatten(1)
+
+
+DESCRIPTIONS = {"retrieval_silhouette": _silhouettes, "retrieval_colour": _colours}
+
+
+def nearest_objects(
+    queries: Float[Tensor, "Q s s 3"], training: Objects
+) -> dict[str, Int[np.ndarray, "Q"]]:
+    """For each input picture the training object one of whose pictures is nearest to it.
+
+    By silhouette and by RGB, each under its name in the scores.
+    """
+    asked = {name: describe(queries) for name, describe in DESCRIPTIONS.items()}
+    best = {name: torch.full((len(queries),), torch.inf) for name in asked}
+    found = {name: torch.zeros(len(queries), dtype=torch.long) for name in asked}
     for index in range(len(training)):
-        inputs = training[index].inputs
+        inputs = training.inputs(index)
         assert inputs is not None, "retrieval compares input pictures"
-        distance = torch.cdist(queries, describe(inputs.float() / 255)).amin(dim=1)
-        found = torch.where(distance < best, index, found)
-        best = torch.minimum(best, distance)
-    return found.numpy()
-
-
-def retrieved_surface(entry: ObjectEntry) -> tuple[np.ndarray, np.ndarray] | None:
-    """True surface points and normals of a retrieved object."""
-    return read_surface_points(entry)
+        pictures = inputs.float() / 255
+        for name, describe in DESCRIPTIONS.items():
+            distance = torch.cdist(asked[name], describe(pictures)).amin(dim=1)
+            found[name] = torch.where(distance < best[name], index, found[name])
+            best[name] = torch.minimum(best[name], distance)
+    return {name: indices.numpy() for name, indices in found.items()}
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,15 @@ class Objects:
         drawn = draw_object(few, torch.arange(len(few)), draw, generator)
         return drawn, self._one_input(entry, generator) if self._with_inputs else None
 
+    def inputs(self, index: int) -> UInt8[Tensor, "I s s 3"] | None:
+        """The object's input pictures alone, for who looks at nothing else of it."""
+        if index in self._cache or not self._with_inputs:
+            return self[index].inputs
+        entry = self.entries[index]
+        files = view_files(entry.folder / self.folders.input, SUFFIXES)
+        chosen = self._chosen_inputs(entry, len(files))
+        return torch.stack([self._input(files[number]) for number in chosen])
+
     @property
     def _budget(self) -> float:
         return self.config.data.cache_gb * 2**30
@@ -263,7 +272,11 @@ class Objects:
         """A random one of the pictures, the only one that is decoded."""
         files = view_files(entry.folder / self.folders.input, SUFFIXES)
         chosen = self._chosen_inputs(entry, len(files))
-        file, size = files[chosen[_one_of(len(chosen), generator)]], self.config.data.input.size
+        return self._input(files[chosen[_one_of(len(chosen), generator)]])
+
+    def _input(self, file: Path) -> UInt8[Tensor, "s s 3"]:
+        """One picture as the encoder takes it."""
+        size = self.config.data.input.size
         if self._inputs_are_views:
             return torch.from_numpy(fit_to_square(read_image(file), size))
         return torch.from_numpy(read_input_image(file, size))

@@ -23,12 +23,7 @@ from common.meshes.metrics import (
 )
 from common.rendering.picture import Picture
 from common.rendering.view_scores import PICTURE_SCORES, view_scores
-from dvr.baselines import (
-    mean_shape,
-    nearest_by_colour,
-    nearest_by_silhouette,
-    read_volume,
-)
+from dvr.baselines import mean_shape, nearest_objects, read_volume
 from dvr.data import LearntObject, Objects
 from dvr.model import DVRModel
 from dvr.pictures import object_condition, render_view
@@ -170,18 +165,14 @@ def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str,
     if any(inputs is None for inputs in pictures):
         return {}
     queries = torch.stack([inputs[0] for inputs in pictures]).float() / 255  # type: ignore[index]
-    retrieved = {
-        "retrieval_silhouette": nearest_by_silhouette(queries, training),
-        "retrieval_colour": nearest_by_colour(queries, training),
-    }
     scores = {
         name: mean_scores(
             [
-                _compare_objects(entry, training.entries[k], seed)
+                _compare_objects(entry, training.entries[k])
                 for entry, k in zip(objects.entries, found, strict=True)
             ]
         )
-        for name, found in retrieved.items()
+        for name, found in nearest_objects(queries, training).items()
     }
     mean = mean_shape(training.entries)
     mesh = mean.mesh()
@@ -196,7 +187,7 @@ def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str,
     return scores | {"mean_shape": mean_scores(rows)}
 
 
-def _compare_objects(entry: ObjectEntry, other: ObjectEntry, seed: int) -> Scores:
+def _compare_objects(entry: ObjectEntry, other: ObjectEntry) -> Scores:
     """Scores of another object's truth taken as the reconstruction."""
     scores: Scores = {}
     volume, guess = read_volume(entry), read_volume(other)

@@ -4,16 +4,19 @@ Layer names are those of the authors' checkpoints (DVR, Sec. 3.1 and supplementa
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.fields.blocks import PositionalEncoding, ResidualBlock
+from common.fields.blocks import PositionalEncoding, ResidualBlock, added
 
+# What is added before each block: the shifts of a code, or of the codes of many points, which
+# broadcast over the points.
+Shifts = Iterable[Float[Tensor, "*m hidden"]]
 # Points and the shifts of their codes -> occupancy logits.
-Logits = Callable[[Float[Tensor, "*n 3"], Float[Tensor, "blocks *m hidden"]], Float[Tensor, "*n"]]
+Logits = Callable[[Float[Tensor, "*n 3"], Shifts], Float[Tensor, "*n"]]
 
 
 class OccupancyTextureField(nn.Module):
@@ -44,14 +47,12 @@ class OccupancyTextureField(nn.Module):
         return torch.stack([layer(code) for layer in self.fc_c])
 
     def forward(
-        self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
+        self, points: Float[Tensor, "*n 3"], condition: Shifts
     ) -> Float[Tensor, "*n channels"]:
         """Logit, then three colour pre-activations; ``condition`` broadcasts over the points."""
         return self.fc_out(self.trunk(points, condition))
 
-    def logits(
-        self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
-    ) -> Float[Tensor, "*n"]:
+    def logits(self, points: Float[Tensor, "*n 3"], condition: Shifts) -> Float[Tensor, "*n"]:
         """Occupancy logits alone."""
         return self._occupancy(self.trunk(points, condition))
 
@@ -60,22 +61,18 @@ class OccupancyTextureField(nn.Module):
         blocks = copy.deepcopy(self.blocks).bfloat16()
         return lambda points, condition: self._occupancy(self._trunk(blocks, points, condition))
 
-    def colour(
-        self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
-    ) -> Float[Tensor, "*n 3"]:
+    def colour(self, points: Float[Tensor, "*n 3"], condition: Shifts) -> Float[Tensor, "*n 3"]:
         """RGB of the texture field in [0, 1]."""
         return torch.sigmoid(self.forward(points, condition)[..., 1:])
 
-    def trunk(
-        self, points: Float[Tensor, "*n 3"], condition: Float[Tensor, "blocks *m hidden"]
-    ) -> Float[Tensor, "*n hidden"]:
+    def trunk(self, points: Float[Tensor, "*n 3"], condition: Shifts) -> Float[Tensor, "*n hidden"]:
         """The features that both heads read."""
         return self._trunk(self.blocks, points, condition)
 
-    def _trunk(self, blocks: nn.ModuleList, points: Tensor, condition: Tensor) -> Tensor:
+    def _trunk(self, blocks: nn.ModuleList, points: Tensor, condition: Shifts) -> Tensor:
         net = self.fc_p(self.encoding(points)).to(next(blocks.parameters()).dtype)
         for block, shift in zip(blocks, condition, strict=True):
-            net = block(net + shift)
+            net = block(added(net, shift))
         return torch.relu(net).to(points.dtype)
 
     def _occupancy(self, features: Float[Tensor, "*n hidden"]) -> Float[Tensor, "*n"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from common.cameras import Rays
 from common.data.supervision import Supervision
@@ -130,12 +131,12 @@ class DVRModel(nn.Module):
 
         def level(points: Tensor, ray: Tensor) -> Tensor:
             of = object_of_ray[ray]
-            # Rays come object by object: most chunks are of one, whose shifts broadcast.
-            shifts = condition[:, of[:1] if bool((of == of[:1]).all()) else of]
+            # Those of several objects are gathered block by block, as the field asks for them.
+            shifts = (shift if len(shift) == 1 else embedding(of, shift) for shift in condition)
             return self.level_logit - logits(points, shifts)
 
-        # Live at once: the gathered shifts and about four activations of a block.
-        per_channel = condition.element_size() * (len(condition) + 4)
+        # Live at once: a block's shifts and about four activations.
+        per_channel = condition.element_size() * 5
         bytes_per_point = condition.shape[-1] * per_channel
         chunk = points_per_chunk(condition.device, bytes_per_point, self.config.march.memory_gb)
         return in_chunks(level, chunk)

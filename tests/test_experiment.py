@@ -58,13 +58,18 @@ class TestObjects:
     def test_input_pictures_are_the_same_however_they_are_read(self, data) -> None:
         """Once from the supervision's own pictures, once from their files."""
         settings = merged(tiny_settings(data / "spheres", Path("x")), PICTURES)
-        shared = Objects(validate(DVRConfig, settings, "test"), "train")[0].inputs
+        whole = Objects(validate(DVRConfig, settings, "test"), "train")
+        alone = whole.inputs(0)
+        shared = whole[0].inputs
+        assert torch.equal(alone, shared) and torch.equal(whole.inputs(0), shared)
         apart = merged(settings, {"data": {"views": [1, 2]}})
         again = Objects(validate(DVRConfig, apart, "test"), "train")[0]
         assert len(again.views) == 2 and torch.equal(again.inputs, shared)
+        assert torch.equal(Objects(validate(DVRConfig, apart, "test"), "train").inputs(0), shared)
         chosen = merged(settings, {"data": {"input": {"views": [2]}}})
-        one = Objects(validate(DVRConfig, chosen, "test"), "train")[0].inputs
-        assert torch.equal(one, shared[2:3])
+        for read in (lambda objects: objects[0].inputs, lambda objects: objects.inputs(0)):
+            one = read(Objects(validate(DVRConfig, chosen, "test"), "train"))
+            assert torch.equal(one, shared[2:3])
 
     def test_pictures_of_choy_et_al_are_the_input_where_they_are(self, data, tmp_path) -> None:
         copy = Path(shutil.copytree(data / "spheres", tmp_path / "copy"))

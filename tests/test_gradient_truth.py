@@ -46,6 +46,7 @@ from common.rendering.sphere_tracing import TracedRays
 from common.training.terms import weighted_total
 from dvr.config import DVRConfig
 from dvr.experiment import make_model as make_dvr
+from dvr.field import Shifts
 from dvr.model import Batch, DVRModel
 from idr.camera_refinement import CameraRefinement
 from idr.config import IDRConfig
@@ -362,9 +363,10 @@ class BallField(nn.Module):
     def condition(self, code: Tensor) -> Tensor:
         return code[None]
 
-    def logits(self, points: Tensor, condition: Tensor) -> Tensor:
+    def logits(self, points: Tensor, condition: Shifts) -> Tensor:
         distance = (points - self.centre).norm(dim=-1)
-        return self.slope * (self.radius + condition[0, ..., 0] - distance)
+        first, *_ = condition
+        return self.slope * (self.radius + first[..., 0] - distance)
 
     def colour(self, points: Tensor, condition: Tensor) -> Tensor:
         return torch.sigmoid(points @ self.matrix.T + condition[0, ..., 1:2])

