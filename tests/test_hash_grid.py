@@ -62,6 +62,11 @@ def plain_encoding(grid: HashGrid, point: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def rows_of(grid: HashGrid, cell: torch.Tensor) -> torch.Tensor:
+    """The table's rows of each cell's corners: cells x levels x 8."""
+    return grid._row(cell).flatten(0, 2).permute(1, 2, 0)
+
+
 class TestValue:
     def test_levels_grow_geometrically(self) -> None:
         grid = make_grid()
@@ -150,7 +155,7 @@ class TestDerivative:
         (grid(points) * weight).sum().backward()
         # The encoding is linear in the table: its matrix, column by column.
         expected = torch.zeros_like(grid.table)
-        rows = grid._row(grid._cells(points)[0])
+        rows = rows_of(grid, grid._cells(points)[0])
         _, within = grid._cells(points)
         smooth = within * within * (3 - 2 * within)
         for number, corner in enumerate(product((0, 1), repeat=3)):
@@ -235,7 +240,7 @@ class TestRows:
         cells = torch.zeros(len(cell), LEVELS, 3, dtype=torch.int32)
         cells[:, level] = cell
         vertex = cell[:, None] + torch.tensor(list(product((0, 1), repeat=3)))
-        return vertex.reshape(-1, 3), grid._row(cells)[:, level].reshape(-1)
+        return vertex.reshape(-1, 3), rows_of(grid, cells)[:, level].reshape(-1)
 
     @pytest.mark.parametrize("level", range(LEVELS))
     def test_are_those_of_the_formulas(self, level) -> None:
@@ -264,8 +269,8 @@ class TestRows:
         points = 2 * torch.rand(501, 3, generator=generator) - 1
         points[0] = 1
         cell, _ = grid._cells(points)
-        rows = grid._row(cell)
-        alone = torch.cat([grid._row(one[None]) for one in cell])
+        rows = rows_of(grid, cell)
+        alone = torch.cat([rows_of(grid, one[None]) for one in cell])
         assert torch.equal(rows, alone)
         assert rows.min() >= 0 and rows.max() < len(grid.table)
         x, y, z = (int(c) for c in cell[0, 1])

@@ -79,10 +79,15 @@ class HashGrid(nn.Module):
         """The encoding alone."""
         cell, within = self._cells(points)
         smooth, _ = _smoothstep(within)
-        side = torch.stack([1 - smooth, smooth])  # which end of the cell, N, level, axis
-        x, y, z = (side[self._corners[:, axis], ..., axis] for axis in range(3))
-        weights = (x * y * z).permute(1, 2, 0)
-        return self._mix(cell, weights[:, :, None])[:, :, 0].flatten(1)
+        rows = _Rows.apply(self.table, self._row(cell).reshape(-1))
+        mixed = rows.view(2, 2, 2, cell[..., 0].numel() * self.features)
+        # One axis after the other, over long blocks of memory: half the time of weighted sums.
+        for share in smooth.unbind(-1):
+            low, high = mixed
+            each = share.reshape(-1, 1).expand(-1, self.features).reshape(-1)
+            mixed = torch.lerp(low, high, each)
+        mixed = mixed.view(*cell.shape[:2], self.features)
+        return (mixed * self.level_weight[:, None]).flatten(1)
 
     def with_derivative(
         self, points: Float[Tensor, "N 3"]
@@ -113,22 +118,23 @@ class HashGrid(nn.Module):
         self, cell: Int[Tensor, "N levels 3"], weights: Float[Tensor, "N levels K 8"]
     ) -> Float[Tensor, "N levels K features"]:
         """K weighted sums over the corners of each cell."""
-        rows = _Rows.apply(self.table, self._row(cell).reshape(-1))
+        row = self._row(cell).flatten(0, 2).permute(1, 2, 0)
+        rows = _Rows.apply(self.table, row.reshape(-1))
         points, levels, sums, _ = weights.shape
         corners = rows.view(points * levels, 8, self.features)
         mixed = torch.bmm(weights.reshape(points * levels, sums, 8), corners)
         return mixed.view(points, levels, sums, self.features) * self.level_weight[:, None, None]
 
-    def _row(self, cell: Int[Tensor, "N levels 3"]) -> Int[Tensor, "N levels 8"]:
-        """The table's row of every corner."""
-        x, y, z = (cell[..., None, :] + self._corners).unbind(-1)
+    def _row(self, cell: Int[Tensor, "N levels 3"]) -> Int[Tensor, "2 2 2 N levels"]:
+        """The table's row of every corner, by its ends along x, y and z."""
+        x, y, z = torch.stack([cell, cell + 1]).unbind(-1)
+        x, y, z = x[:, None, None], y[None, :, None], z[None, None]
         dense = self.dense_levels
-        side = self._resolution[:dense, None] + 1
-        stored = (x[:, :dense] * side + y[:, :dense]) * side + z[:, :dense]
+        side = self._resolution[:dense] + 1
+        stored = (x[..., :dense] * side + y[..., :dense]) * side + z[..., :dense]
         one, two, three = HASH_FACTORS
-        shared = x[:, dense:] * one ^ y[:, dense:] * two ^ z[:, dense:] * three
-        rows = torch.cat([stored, shared & self.hash_mask], dim=1)
-        return rows + self._first[:, None]
+        shared = x[..., dense:] * one ^ y[..., dense:] * two ^ z[..., dense:] * three
+        return torch.cat([stored, shared & self.hash_mask], dim=-1) + self._first
 
 
 def _smoothstep(t: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
