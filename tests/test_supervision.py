@@ -17,8 +17,9 @@ from common.data.supervision import (
     supervision_of,
 )
 from common.data.views import SparseDepth, Views
+from dvr.augmentation import augment
 from dvr.config import DataConfig
-from dvr.data import augment, hold_out
+from dvr.data import hold_out
 from tests.make_collection import sphere_radius, write_tiny_object
 
 RADIUS = sphere_radius(1)
