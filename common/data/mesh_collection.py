@@ -5,11 +5,9 @@ its file, credits and object_from_file; `<out>/credits.json` gathers the credits
 """
 
 import json
-import multiprocessing
-import signal
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,10 +76,7 @@ def render_objects(
         for source in waiting:
             yield source, _try_object(source, out, settings)
         return
-    context = multiprocessing.get_context("spawn")  # neither Torch nor Mitsuba survives a fork
-    # Only the parent answers to Ctrl-C; the workers finish the objects they have begun.
-    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(workers, context, signal.signal, ignore_interrupts) as pool:
+    with worker_pool(workers) as pool:
         futures = {pool.submit(_try_object, source, out, settings): source for source in waiting}
         try:
             for future in as_completed(futures):

@@ -247,21 +247,24 @@ def _polygon_distance(
     corners: np.ndarray,
 ) -> Callable[[Float[Tensor, "N"], Float[Tensor, "N"]], Float[Tensor, "N"]]:
     """Exact signed distance to a simple polygon in the plane, corners in either order."""
-    starts, ends = corners, np.roll(corners, -1, axis=0)
+    edges = np.roll(corners, -1, axis=0) - corners
+    length = np.linalg.norm(edges, axis=1)
+    columns = np.stack([*corners.T, *(edges.T / length), length / 2])
 
     def distance(x: Float[Tensor, "N"], y: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-        squared = torch.full_like(x, torch.inf)
-        inside = torch.zeros_like(x, dtype=torch.bool)
-        for (ax, ay), (bx, by) in zip(starts.tolist(), ends.tolist(), strict=True):
-            ex, ey = bx - ax, by - ay
-            px, py = x - ax, y - ay
-            along = ((px * ex + py * ey) / (ex * ex + ey * ey)).clamp(0, 1)
-            squared = torch.minimum(squared, (px - along * ex) ** 2 + (py - along * ey) ** 2)
-            # Even-odd rule: count the edges that cross the horizontal line through the point to
-            # its right; cross > 0 says on which side of the edge the point lies.
-            crosses = (ay > y) != (by > y)
-            inside ^= crosses & ((ex * py - ey * px > 0) == (by > ay))
-        return torch.where(inside, -squared.sqrt(), squared.sqrt())
+        # A row an edge: with few points, what counts is how often torch is called.
+        start_x, start_y, along_x, along_y, half = _like(columns, x)[:, :, None]
+        dx, dy = x - start_x, y - start_y
+        across = torch.addcmul(dy * along_x, dx, along_y, value=-1)
+        from_middle = dx.mul_(along_x).addcmul_(dy, along_y).sub_(half).abs_()
+        beyond = from_middle.sub_(half).clamp_(min=0)
+        root = beyond.square_().addcmul_(across, across).amin(dim=0).sqrt_()
+        # Even-odd rule: count the edges that cross the horizontal line through the point to its
+        # right; across > 0 says on which side of the edge the point lies.
+        below = y < start_y
+        crosses = (below != below.roll(-1, 0)) & ((across > 0) == (along_y > 0))
+        odd = crosses.sum(dim=0, dtype=torch.uint8) & 1  # a byte overflows without harm to this
+        return torch.where(odd.bool(), -root, root)
 
     return distance
 

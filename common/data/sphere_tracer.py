@@ -17,7 +17,7 @@ from common.data.shapes import Distance
 from common.rendering.intervals import cube_intervals
 
 HIT = 1e-5  # a ray ends this close to the surface; float32 distances are good to about 1e-6
-MAX_STEPS = 100  # a ray that meets a face at cosine c needs about 7 / c steps
+MAX_STEPS = 40  # a ray that meets a face at cosine c needs about 4 / c steps
 SKIM_SAMPLES = 512
 
 
@@ -70,34 +70,62 @@ def trace(distance: Distance, grid: StepGrid, rays: Rays) -> Float[Tensor, "R"]:
     alive = torch.nonzero(entry < exit_)[:, 0]
     origin, direction = rays.origin[alive], rays.direction[alive]
     reached, last = entry[alive], exit_[alive]
+    # The step that led here, and the radius of the empty ball around the place where it began.
+    step, ball = torch.zeros_like(reached), torch.zeros_like(reached)
     for _ in range(MAX_STEPS):
         if len(alive) == 0:
             break
         points = origin + reached[:, None] * direction
-        step = grid.at(points) - grid.slack
-        near = torch.nonzero(step < grid.slack)[:, 0]
+        free = grid.at(points) - grid.slack
+        near = torch.nonzero(free < grid.slack)[:, 0]
         exact = distance(points[near])
-        step[near] = exact
-        hit = near[exact < HIT]
+        free[near] = exact
+        # Between two balls that do not meet a surface may hide: go back to the first one's rim.
+        apart = (step > ball) & (step > ball + free)
+        hit = (free < HIT) & ~apart
         depth[alive[hit]] = reached[hit]
-        reached = reached + step
-        going = reached < last
-        going[hit] = False
-        going = torch.nonzero(going)[:, 0]
+        ahead = free.clone()
+        ahead[near] *= _relaxation(ball[near], exact, step[near])
+        reached = reached + torch.where(apart, ball - step, ahead)
+        step, ball = torch.where(apart, ball, ahead), torch.where(apart, ball, free)
+        going = torch.nonzero((reached < last) & ~hit)[:, 0]
         alive, origin, direction = alive[going], origin[going], direction[going]
-        reached, last = reached[going], last[going]
-    depth[alive] = _first_crossing(distance, Rays(origin, direction), reached, last)
+        reached, last, step, ball = reached[going], last[going], step[going], ball[going]
+    sound = reached - (step - ball)
+    depth[alive] = _first_crossing(distance, grid, Rays(origin, direction), sound, last)
     return depth
 
 
+def _relaxation(
+    before: Float[Tensor, "N"], distance: Float[Tensor, "N"], step: Float[Tensor, "N"]
+) -> Float[Tensor, "N"]:
+    """How many times its distance a ray may advance so that the two places' balls still meet.
+
+    Were the surface a plane that the ray meets at cosine c, the distance would fall by c times the
+    step, and from d it could go 2 d / (1 + c): the nearest steps converge twice as fast on a plane
+    that is met flat. The last step tells c (Ban and Valasek, "Automatic Step Size Relaxation in
+    Sphere Tracing", 2023).
+    """
+    cosine = ((before - distance) / step).nan_to_num(1.0).clamp(0, 1)
+    # On a plane the balls would just touch: stay a little short of that, or rounding parts them.
+    return 1 + 0.97 * (1 - cosine) / (1 + cosine)
+
+
 def _first_crossing(
-    distance: Distance, rays: Rays, start: Float[Tensor, "R"], end: Float[Tensor, "R"]
+    distance: Distance,
+    grid: StepGrid,
+    rays: Rays,
+    start: Float[Tensor, "R"],
+    end: Float[Tensor, "R"],
 ) -> Float[Tensor, "R"]:
     """Depth of the first change of sign, by dense samples and bisection: for rays that skim."""
     share = torch.linspace(0, 1, SKIM_SAMPLES).to(start)
     samples = start[:, None] + (end - start)[:, None] * share
-    points = rays.origin[:, None] + samples[..., None] * rays.direction[:, None]
-    inside = distance(points.reshape(-1, 3)).view(samples.shape) < 0
+    points = (rays.origin[:, None] + samples[..., None] * rays.direction[:, None]).view(-1, 3)
+    inside = torch.zeros(len(points), dtype=torch.bool)
+    near = torch.nonzero(grid.at(points) < grid.slack)[:, 0]
+    inside[near] = distance(points[near]) < 0
+    inside = inside.view(samples.shape)
     found = torch.nonzero(inside.any(dim=1))[:, 0]
     first = inside[found].int().argmax(dim=1).clamp(min=1)
     outer, inner = samples[found, first - 1], samples[found, first]

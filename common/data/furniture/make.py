@@ -1,14 +1,12 @@
 """Make the furniture collection: every piece a function of (seed, kind, index) alone."""
 
 import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from common.data.collection_writer import (
     ObjectRecord,
@@ -29,11 +27,12 @@ from common.data.furniture.truth import occupancies, surface_samples
 from common.data.hull import visual_hull_depth
 from common.data.origin import is_made, read_origin, write_origin
 from common.data.sphere_tracer import step_grid
+from common.data.workers import worker_pool
 from common.errors import UserError
 from common.progress import ProgressLine, followed
 
 KINDS = {"chair": chair, "table": table, "sofa": sofa, "lamp": lamp, "cabinet": cabinet, "bed": bed}
-VERSION = 2  # raise it whenever the same seed would give other files
+VERSION = 3  # raise it whenever the same seed would give other files
 GRID_HALF = 0.52  # the object's cube and a little air around it
 
 
@@ -147,8 +146,7 @@ def _make_objects(root: Path, origin: Origin, names: list[tuple[str, str]], work
         for kind, name in followed(names, "making furniture", "object"):
             _make_object(root, origin, kind, name)
         return
-    # Spawned, not forked: a fork of a process with torch threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with worker_pool(workers) as pool:
         jobs = [pool.submit(_make_object, root, origin, kind, name) for kind, name in names]
         try:
             with ProgressLine("making furniture", "object", len(jobs)) as line:

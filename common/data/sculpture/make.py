@@ -1,15 +1,12 @@
 """Make the sculpture's scene: every file a function of the seed and the numbers alone."""
 
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -20,10 +17,11 @@ from common.data.sculpture.form import RADIUS, Sculpture, sculpture
 from common.data.sculpture.photograph import cameras_around, photograph
 from common.data.sculpture.truth import surface_samples
 from common.data.sphere_tracer import StepGrid, step_grid
+from common.data.workers import worker_pool
 from common.errors import UserError, naming
 from common.progress import followed
 
-VERSION = 1  # raise it whenever the same seed would give other files
+VERSION = 2  # raise it whenever the same seed would give other files
 GRID_HALF = RADIUS + 0.02
 GRID_RESOLUTION = 128
 # A table's frame: metres, z up, the teapot 18 cm high and wide, standing off the origin.
@@ -101,8 +99,7 @@ def make_record(origin: Origin, workers: int = 1) -> SceneRecord:
 def _in_parallel(
     origin: Origin, cameras: Cameras, workers: int
 ) -> tuple[list[Photograph], tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]]:
-    # Spawned, not forked: a fork of a process with torch threads can hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with worker_pool(workers) as pool:
         surface = pool.submit(_surface, origin)
         jobs = [pool.submit(_photograph, cameras[view : view + 1]) for view in range(origin.views)]
         try:
