@@ -30,9 +30,7 @@ demo: $(VENV)/installed
 	@mkdir -p out
 	@echo "learning the furniture, and beside it the sculpture, which speaks in $(SCULPTURE).log"
 	@$(MAKE) --no-print-directory --jobs=2 demo-furniture demo-sculpture
-	"$(PY)" scripts/generate_mesh.py $(RUN)
 	"$(PY)" scripts/evaluate.py $(RUN) --baselines
-	"$(PY)" scripts/render.py $(RUN) --contact-sheet
 	"$(PY)" scripts/report.py $(RUN) --objects 12
 	@echo "the sculpture:"
 	@cat $(SCULPTURE).log
@@ -43,6 +41,8 @@ demo-furniture demo-sculpture: export OMP_NUM_THREADS = $(shell \
 
 demo-furniture:
 	"$(PY)" scripts/train.py $(CONFIG)
+	"$(PY)" scripts/generate_mesh.py $(RUN)
+	"$(PY)" scripts/render.py $(RUN) --contact-sheet
 
 demo-sculpture: NICE = nice -n 19 "$(PY)"
 demo-sculpture:

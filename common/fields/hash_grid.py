@@ -6,8 +6,6 @@ The derivative by the point comes out beside the encoding, as ordinary tensors: 
 normal, the eikonal term) needs one backward pass instead of two.
 """
 
-from itertools import product
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -47,7 +45,6 @@ class HashGrid(nn.Module):
     level_weight: Tensor
     _resolution: Tensor
     _first: Tensor
-    _corners: Tensor
 
     def __init__(
         self, levels: int, features: int, coarsest: int, finest: int, log2_rows: int
@@ -67,8 +64,6 @@ class HashGrid(nn.Module):
         whole = torch.int32  # half the memory traffic of torch's usual 64 bits
         self.register_buffer("_resolution", torch.tensor(resolution, dtype=whole), persistent=False)
         self.register_buffer("_first", torch.tensor(first, dtype=whole), persistent=False)
-        corners = torch.tensor(list(product((0, 1), repeat=3)), dtype=whole)
-        self.register_buffer("_corners", corners, persistent=False)
 
     def fade_in(self, levels: float) -> None:
         """Use the first ``levels`` levels, the last of them in part."""
@@ -79,13 +74,9 @@ class HashGrid(nn.Module):
         """The encoding alone."""
         cell, within = self._cells(points)
         smooth, _ = _smoothstep(within)
-        rows = _Rows.apply(self.table, self._row(cell).reshape(-1))
-        mixed = rows.view(2, 2, 2, cell[..., 0].numel() * self.features)
-        # One axis after the other, over long blocks of memory: half the time of weighted sums.
-        for share in smooth.unbind(-1):
-            low, high = mixed
-            each = share.reshape(-1, 1).expand(-1, self.features).reshape(-1)
-            mixed = torch.lerp(low, high, each)
+        mixed = self._corners(cell)
+        for share in self._shares(smooth):
+            mixed = _between(mixed, share)
         mixed = mixed.view(*cell.shape[:2], self.features)
         return (mixed * self.level_weight[:, None]).flatten(1)
 
@@ -95,16 +86,17 @@ class HashGrid(nn.Module):
         """The encoding and its derivative by the three coordinates."""
         cell, within = self._cells(points)
         smooth, slope = _smoothstep(within)
-        slope = slope * (self._resolution[:, None] / 2)
-        value = torch.stack([1 - smooth, smooth])
-        change = torch.stack([-slope, slope])
-        ends = self._corners
-        x, y, z = (value[ends[:, axis], ..., axis] for axis in range(3))
-        dx, dy, dz = (change[ends[:, axis], ..., axis] for axis in range(3))
-        weights = torch.stack([x * y * z, dx * y * z, x * dy * z, x * y * dz])
-        mixed = self._mix(cell, weights.permute(2, 3, 0, 1))
-        mixed = mixed.transpose(1, 2).flatten(2)
-        return mixed[:, 0], mixed[:, 1:]
+        x, y, z = self._shares(smooth)
+        corners = self._corners(cell)
+        edges, by_x = _between(corners, x), corners[1] - corners[0]
+        sides, by_y = _between(edges, y), edges[1] - edges[0]
+        value, by_z = _between(sides, z), sides[1] - sides[0]
+        by_x, by_y = _between(_between(by_x, y), z), _between(by_y, z)
+        slope = slope * (self.level_weight * self._resolution / 2)[:, None]
+        derivative = torch.stack([by_x, by_y, by_z]).view(3, *cell.shape[:2], self.features)
+        derivative = derivative * slope.permute(2, 0, 1)[..., None]
+        value = value.view(*cell.shape[:2], self.features) * self.level_weight[:, None]
+        return value.flatten(1), derivative.flatten(2).transpose(0, 1)
 
     def _cells(
         self, points: Float[Tensor, "N 3"]
@@ -114,16 +106,17 @@ class HashGrid(nn.Module):
         cell = torch.minimum(scaled.detach().int(), self._resolution[:, None] - 1)
         return cell, scaled - cell
 
-    def _mix(
-        self, cell: Int[Tensor, "N levels 3"], weights: Float[Tensor, "N levels K 8"]
-    ) -> Float[Tensor, "N levels K features"]:
-        """K weighted sums over the corners of each cell."""
-        row = self._row(cell).flatten(0, 2).permute(1, 2, 0)
-        rows = _Rows.apply(self.table, row.reshape(-1))
-        points, levels, sums, _ = weights.shape
-        corners = rows.view(points * levels, 8, self.features)
-        mixed = torch.bmm(weights.reshape(points * levels, sums, 8), corners)
-        return mixed.view(points, levels, sums, self.features) * self.level_weight[:, None, None]
+    # Values are mixed one axis after the other, over long blocks of memory: half the time of sums
+    # over the eight corners.
+    def _corners(self, cell: Int[Tensor, "N levels 3"]) -> Float[Tensor, "2 2 2 M"]:
+        """What the table holds for the corners of cells, by their ends along x, y and z."""
+        rows = _Rows.apply(self.table, self._row(cell).reshape(-1))
+        return rows.view(2, 2, 2, cell[..., 0].numel() * self.features)
+
+    def _shares(self, smooth: Float[Tensor, "N levels 3"]) -> tuple[Float[Tensor, "M"], ...]:
+        """Places along x, y and z, once for every feature."""
+        each = smooth.permute(2, 0, 1)[..., None].expand(-1, -1, -1, self.features)
+        return each.reshape(3, -1).unbind(0)
 
     def _row(self, cell: Int[Tensor, "N levels 3"]) -> Int[Tensor, "2 2 2 N levels"]:
         """The table's row of every corner, by its ends along x, y and z."""
@@ -135,6 +128,10 @@ class HashGrid(nn.Module):
         one, two, three = HASH_FACTORS
         shared = x[..., dense:] * one ^ y[..., dense:] * two ^ z[..., dense:] * three
         return torch.cat([stored, shared & self.hash_mask], dim=-1) + self._first
+
+
+def _between(ends: Float[Tensor, "2 *n M"], share: Float[Tensor, "M"]) -> Float[Tensor, "*n M"]:
+    return torch.lerp(ends[0], ends[1], share)
 
 
 def _smoothstep(t: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
