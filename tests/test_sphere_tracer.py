@@ -64,16 +64,19 @@ def test_a_thin_rod_is_not_stepped_over():
     assert trace(rod.distance, step_grid(rod.distance, 0.5), rays).isfinite().all()
 
 
-def test_a_thin_wall_on_a_face_that_is_grazed_is_not_stepped_over():
-    # Above a face met flat, steps are longer than the distance: they lead past the wall's far side.
-    floor, wall = box((0, -0.25, 0), (0.45, 0.2, 0.45)), box((0.1, 0, 0), (0.001, 0.3, 0.45))
+@pytest.mark.parametrize(("place", "half"), [(0.1, 0.5), (0.44, 0.4415)])
+def test_a_thin_wall_on_a_face_that_is_grazed_is_not_stepped_over(place, half):
+    # Above a face met flat, steps are longer than the distance: they lead past the wall's far side,
+    # and past the end of the cube where the wall stands close to it.
+    floor, wall = box((0, -0.25, 0), (0.45, 0.2, 0.45)), box((place, 0, 0), (0.001, 0.3, 0.45))
     shape = union(floor, wall)
     height = torch.linspace(-0.04, 0.02, 400)
     origin = torch.stack([torch.full_like(height, -0.49), height, height / 3], dim=-1)
-    target = torch.tensor([0.0999, -0.049, 0.0]).expand_as(origin)
+    target = torch.stack([torch.full_like(height, place), height, -height], dim=-1)
     rays = Rays(origin, torch.nn.functional.normalize(target - origin, dim=-1))
-    depth = trace(shape.distance, step_grid(shape.distance, 0.5), rays)
-    torch.testing.assert_close(depth, (0.099 + 0.49) / rays.direction[:, 0], atol=1e-4, rtol=0)
+    depth = trace(shape.distance, step_grid(shape.distance, half), rays)
+    expected = (place - 0.001 + 0.49) / rays.direction[:, 0]
+    torch.testing.assert_close(depth, expected, atol=1e-4, rtol=0)
 
 
 def test_grid_steps_never_exceed_the_distance():

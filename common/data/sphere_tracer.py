@@ -86,9 +86,11 @@ def trace(distance: Distance, grid: StepGrid, rays: Rays) -> Float[Tensor, "R"]:
         depth[alive[hit]] = reached[hit]
         ahead = free.clone()
         ahead[near] *= _relaxation(ball[near], exact, step[near])
+        ahead = ahead.minimum(free.maximum(last - reached))  # the end is seen, too
         reached = reached + torch.where(apart, ball - step, ahead)
         step, ball = torch.where(apart, ball, ahead), torch.where(apart, ball, free)
-        going = torch.nonzero((reached < last) & ~hit)[:, 0]
+        sound = reached - (step - ball)  # so far there is no surface
+        going = torch.nonzero((sound < last) & ~hit)[:, 0]
         alive, origin, direction = alive[going], origin[going], direction[going]
         reached, last, step, ball = reached[going], last[going], step[going], ball[going]
     sound = reached - (step - ball)
