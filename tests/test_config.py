@@ -83,6 +83,18 @@ class TestInheritance:
         with pytest.raises(UserError, match=message):
             load_yaml(tmp_path / "one.yaml")
 
+    @pytest.mark.parametrize("variant", ["ShapeNet_paper", "NMR_rgb", "ShapeNet_combined"])
+    def test_nothing_tuned_for_a_laptop_reaches_the_papers_dvr(self, variant) -> None:
+        config = load_config(str(ROOT / "configs" / f"dvr_{variant}.yaml"))
+        assert isinstance(config, DVRConfig)
+        model, losses, training = config.model, config.losses, config.training
+        assert (model.code, model.frequencies) == (256, 0)
+        assert (model.encoder.width, model.encoder.norm_groups) == (64, 1)
+        assert (losses.rgb, losses.freespace, losses.occupancy, losses.hull) == (1, 1, 1, 0)
+        assert config.supervision.object_share == 0 == config.supervision.hull_points
+        assert (config.data.mirror, config.data.colour_jitter) == ("none", 0)
+        assert training.objects == 64 and training.learning_rate == 1e-4
+
 
 class TestOverrides:
     def test_values_are_typed_and_sections_kept(self, tmp_path) -> None:
