@@ -12,14 +12,17 @@ SCULPTURE := out/idr_sculpture_demo
 
 .PHONY: demo demo-furniture demo-sculpture test bench torture clean
 
-# Without --no-compile, pip spends half of its time on compiling modules that nobody imports.
+# pip would spend half of its time on compiling modules that nobody imports. Python compiles what it
+# does import and keeps that, unless it is forbidden to: then pip had better compile them, once.
+NO_COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+
 $(VENV)/installed: requirements.txt setup.py
 	$(PYTHON) -m venv "$(VENV)"
-	"$(PY)" -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+	"$(PY)" -m pip install --quiet --disable-pip-version-check $(NO_COMPILE) -r requirements.txt
 	touch "$@"
 
 $(VENV)/installed-extras: $(VENV)/installed requirements-extras.txt
-	"$(PY)" -m pip install --quiet --disable-pip-version-check --no-compile \
+	"$(PY)" -m pip install --quiet --disable-pip-version-check $(NO_COMPILE) \
 		-r requirements-extras.txt
 	touch "$@"
 

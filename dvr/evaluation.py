@@ -19,6 +19,7 @@ from common.meshes.metrics import (
     compare_points,
     compare_to_points,
     failed_metrics,
+    sample_mesh,
     volumetric_iou,
 )
 from common.rendering.picture import Picture
@@ -161,7 +162,7 @@ def textured_scores(path: Path, item: LearntObject, views_each: int) -> Scores:
 
 def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str, Scores]:
     """Retrieval by silhouette and by colour, and the mean shape, on the same inputs and truth."""
-    pictures = [objects[i].inputs for i in range(len(objects))]
+    pictures = [objects.inputs(i) for i in range(len(objects))]
     if any(inputs is None for inputs in pictures):
         return {}
     queries = torch.stack([inputs[0] for inputs in pictures]).float() / 255  # type: ignore[index]
@@ -175,14 +176,14 @@ def baseline_scores(objects: Objects, training: Objects, seed: int) -> dict[str,
         for name, found in nearest_objects(queries, training).items()
     }
     mean = mean_shape(training.entries)
-    mesh = mean.mesh()
+    sampled = sample_mesh(mean.mesh(), seed=seed)
     rows = []
     for entry in objects.entries:
         row = {}
         if (volume := read_volume(entry)) is not None:
             row["volumetric_iou"] = volumetric_iou(mean.at(volume.points), volume.inside)
         if (surface := read_surface_points(entry)) is not None:
-            row |= compare_to_points(mesh, *surface, seed=seed)
+            row |= compare_points(*sampled, *surface) if sampled else failed_metrics()
         rows.append(row)
     return scores | {"mean_shape": mean_scores(rows)}
 

@@ -38,10 +38,19 @@ def compare_to_points(
     distance t. Samples depend on nothing but mesh and seed. A mesh without area gets
     ``failed_metrics``.
     """
-    if mesh.empty or not np.linalg.norm(area_vectors(mesh), axis=1).any():
+    sampled = sample_mesh(mesh, samples=samples, seed=seed)
+    if sampled is None:
         return failed_metrics(thresholds)
-    sampled, sampled_normals = sample_surface(mesh, samples, np.random.default_rng(seed))
-    return compare_points(sampled, sampled_normals, points, normals, thresholds=thresholds)
+    return compare_points(*sampled, points, normals, thresholds=thresholds)
+
+
+def sample_mesh(
+    mesh: Mesh, *, samples: int = 100_000, seed: int = 0
+) -> tuple[Float[np.ndarray, "S 3"], Float[np.ndarray, "S 3"]] | None:
+    """What ``compare_to_points`` compares: points of the mesh with normals; None without area."""
+    if mesh.empty or not np.linalg.norm(area_vectors(mesh), axis=1).any():
+        return None
+    return sample_surface(mesh, samples, np.random.default_rng(seed))
 
 
 def compare_points(
