@@ -45,7 +45,7 @@ demo-furniture demo-sculpture: export OMP_NUM_THREADS = $(shell \
 	cores=$$(nproc 2>/dev/null || sysctl -n hw.ncpu); echo $$(( (cores + 1) / 2 )))
 
 demo-furniture:
-	"$(PY)" scripts/train.py $(CONFIG)
+	"$(PY)" scripts/train.py $(CONFIG) data.workers=1
 
 demo-sculpture: NICE = nice -n 19 "$(PY)"
 demo-sculpture:
