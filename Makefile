@@ -49,7 +49,7 @@ demo-furniture:
 
 demo-sculpture: NICE = nice -n 19 "$(PY)"
 demo-sculpture:
-	@{ $(NICE) scripts/train.py configs/idr_sculpture.yaml training.iterations=1800 \
+	@{ $(NICE) scripts/train.py configs/idr_sculpture.yaml training.iterations=2000 \
 			training.out_dir=$(SCULPTURE) \
 		&& $(NICE) scripts/generate_mesh.py $(SCULPTURE) --resolution 256 \
 		&& $(NICE) scripts/evaluate.py $(SCULPTURE) \
