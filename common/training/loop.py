@@ -364,7 +364,10 @@ def _distributed(model: nn.Module, process: Process) -> nn.Module:
         return model
     devices = [process.device] if process.device.type == "cuda" else None
     # Buffers follow from weights and averaged statistics: alike everywhere without a broadcast.
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    # Gradients live where they are exchanged: not copied there and back.
+    return DistributedDataParallel(
+        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def _finite_buffers(model: nn.Module) -> bool:
