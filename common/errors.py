@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.machine import prepare_process
+from common.allocator import keep_freed_memory
 
 BAD_INPUT = 2
 STOPPED = 3
@@ -28,7 +28,7 @@ class Diverged(Exception):
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a script's main and exit: 0 done, 2 bad input, 3 stopped after saving, 4 diverged."""
-    prepare_process()
+    keep_freed_memory()
     try:
         main()
     except UserError as error:

@@ -103,10 +103,6 @@ def main() -> None:
     parser = common_parser()
     subject.options(parser)
     arguments = parser.parse_args(words)
-    if subject is not SUBJECTS["profile"]:
-        # The papers' programs run as PyTorch does unless told otherwise. Ours, beside them in one
-        # process, gives up what it would gain.
-        torch.set_flush_denormal(False)
     figures = subject.measure(arguments, choose_device(arguments.device))
     if figures:
         report(figures, arguments.json)

@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import torch
 
-from common.machine import prepare_process
+from common.allocator import keep_freed_memory
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
@@ -20,5 +20,5 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare_process()
+    keep_freed_memory()
     torch.set_num_threads(1)

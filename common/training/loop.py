@@ -20,6 +20,7 @@ from common.progress import ProgressLine, duration, say, warn
 from common.training.averaging import Average
 from common.training.batch_norm import average_statistics
 from common.training.batches import batches
+from common.training.denormals import flushed_denormals
 from common.training.determinism import repeatable
 from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log
@@ -179,6 +180,7 @@ class Training:
                     f"({self.run.path})"
                 )
 
+    @flushed_denormals()
     def step(self, batch: Any) -> None:
         """One update, unless something is wrong with it."""
         started = time.perf_counter()
