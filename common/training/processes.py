@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import UserError
-from common.training.denormals import start_threads
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,6 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 @contextmanager
 def joined(device_name: str) -> Iterator[Process]:
     """Join the processes that torchrun started, if it did, and leave them at the end."""
-    start_threads()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
