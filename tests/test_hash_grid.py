@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common.fields.hash_grid import HASH_FACTORS, HashGrid
+from common.fields.hash_grid import HASH_FACTORS, HashGrid, _Rows
 
 # Resolutions 3, 6, 12 and 24: the first two levels keep 64 and 343 vertices, the others 512 rows.
 LEVELS, FEATURES, CELLS, LOG2_ROWS = 4, 2, (3, 6, 12, 24), 9
@@ -37,13 +37,13 @@ def inner_points(count: int, seed: int = 1) -> Tensor:
 
 
 def row(level: int, vertex: np.ndarray) -> int:
-    """Where a vertex' features are, by the paper's formulas in unbounded integers."""
+    """Where a vertex' features are, by the formulas in unbounded integers."""
     x, y, z = (int(c) for c in vertex)
     side = CELLS[level] + 1
     if side**3 <= 2**LOG2_ROWS:
-        return FIRST[level] + (x * side + y) * side + z
-    hashed = x ^ (y * 2_654_435_761) ^ (z * 805_459_861)
-    return FIRST[level] + hashed % 2**LOG2_ROWS
+        return FIRST[level] + x + y * side + z * side**2
+    one, two, three = HASH_FACTORS
+    return FIRST[level] + (x * one + y * two + z * three) % 2**LOG2_ROWS
 
 
 def plain_encoding(grid: HashGrid, point: np.ndarray) -> np.ndarray:
@@ -63,14 +63,14 @@ def plain_encoding(grid: HashGrid, point: np.ndarray) -> np.ndarray:
 
 
 def rows_of(grid: HashGrid, cell: torch.Tensor) -> torch.Tensor:
-    """The table's rows of each cell's corners: cells x levels x 8."""
+    """The table's rows of the corners of cells (3 x cells x levels): cells x levels x 8."""
     return grid._row(cell).flatten(0, 2).permute(1, 2, 0)
 
 
 class TestValue:
     def test_levels_grow_geometrically(self) -> None:
         grid = make_grid()
-        assert grid._resolution.tolist() == list(CELLS)
+        assert (2 * grid._half).tolist() == list(CELLS)
         assert grid.out_features == LEVELS * FEATURES
         assert grid.table.shape == (FIRST[-1] + 512, FEATURES)
 
@@ -87,7 +87,7 @@ class TestValue:
     def test_vertices_get_the_features_stored_for_them(self) -> None:
         grid = make_grid()
         vertex = torch.cartesian_prod(*[torch.arange(CELLS[0] + 1)] * 3)
-        points = 2 * vertex.double() / CELLS[0] - 1
+        points = 2 * vertex.flip(-1).double() / CELLS[0] - 1
         torch.testing.assert_close(grid(points)[:, :FEATURES], grid.table[: FIRST[1]])
 
     @given(st.lists(st.floats(-4, 4), min_size=3, max_size=3))
@@ -160,7 +160,7 @@ class TestDerivative:
         smooth = within * within * (3 - 2 * within)
         for number, corner in enumerate(product((0, 1), repeat=3)):
             end = torch.tensor(corner).bool()
-            share = torch.where(end, smooth, 1 - smooth).prod(dim=-1)
+            share = torch.where(end[:, None, None], smooth, 1 - smooth).prod(dim=0)
             for level in range(LEVELS):
                 matrix = torch.nn.functional.one_hot(rows[:, level, number].long(), len(expected))
                 part = weight[:, level * FEATURES : (level + 1) * FEATURES]
@@ -229,7 +229,7 @@ class TestLevels:
 
     def test_a_single_level(self) -> None:
         grid = HashGrid(1, 3, 4, 99, 10)
-        assert grid._resolution.tolist() == [4] and grid(torch.zeros(2, 3)).shape == (2, 3)
+        assert grid._half.tolist() == [2] and grid(torch.zeros(2, 3)).shape == (2, 3)
 
 
 class TestRows:
@@ -237,8 +237,8 @@ class TestRows:
         """Every vertex of a level, and its row, from cells that have it as first corner."""
         grid = make_grid(torch.float32)
         cell = torch.cartesian_prod(*[torch.arange(CELLS[level], dtype=torch.int32)] * 3)
-        cells = torch.zeros(len(cell), LEVELS, 3, dtype=torch.int32)
-        cells[:, level] = cell
+        cells = torch.zeros(3, len(cell), LEVELS, dtype=torch.int32)
+        cells[..., level] = cell.T
         vertex = cell[:, None] + torch.tensor(list(product((0, 1), repeat=3)))
         return vertex.reshape(-1, 3), rows_of(grid, cells)[:, level].reshape(-1)
 
@@ -270,9 +270,39 @@ class TestRows:
         points[0] = 1
         cell, _ = grid._cells(points)
         rows = rows_of(grid, cell)
-        alone = torch.cat([rows_of(grid, one[None]) for one in cell])
+        alone = torch.cat([rows_of(grid, one) for one in cell.split(1, dim=1)])
         assert torch.equal(rows, alone)
         assert rows.min() >= 0 and rows.max() < len(grid.table)
-        x, y, z = (int(c) for c in cell[0, 1])
-        product = x ^ (y * (HASH_FACTORS[1] % 2**32)) ^ (z * HASH_FACTORS[2])
-        assert y * HASH_FACTORS[2] > 2**31 and rows[0, 1, 0] == 27 + product % 2**12
+        place = cell[:, 0, 1].tolist()
+        assert place[1] * HASH_FACTORS[1] > 2**31
+        total = sum(c * factor for c, factor in zip(place, HASH_FACTORS, strict=True))
+        assert rows[0, 1, 0] == 27 + total % 2**12
+
+    @pytest.mark.parametrize("log2_rows", range(8, 23))
+    def test_vertices_that_share_a_row_are_far_apart(self, log2_rows) -> None:
+        """Of all (x, y, z) with x + a y + b z a multiple of the rows, against the densest lattice.
+
+        That is the face-centred cubic one, whose cells of volume v have sides (sqrt(2) v)^(1/3).
+        """
+        rows, (_, two, three) = 2**log2_rows, HASH_FACTORS
+        possible = (2**0.5 * rows) ** (1 / 3)
+        y, z = np.meshgrid(*[np.arange(-int(possible), int(possible) + 1)] * 2)
+        x = (rows // 2 - y * two - z * three) % rows - rows // 2
+        length = np.sqrt(x**2 + y**2 + z**2)
+        assert length[length > 0].min() > 0.76 * possible
+
+
+class TestReading:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("features", [1, 2, 3, 4, 8])
+    def test_rows_and_their_gradient_are_those_of_indexing(self, features, dtype) -> None:
+        """However many bytes a row has, and though rows are asked for several times."""
+        generator = torch.Generator().manual_seed(0)
+        table = torch.randn(50, features, generator=generator, dtype=dtype).requires_grad_()
+        index = torch.randint(50, (300,), generator=generator)
+        weight = torch.randn(300, features, generator=generator, dtype=dtype)
+        exact, ours = table[index], _Rows.apply(table, index.int())
+        assert torch.equal(ours, exact)
+        (expected,) = torch.autograd.grad((exact * weight).sum(), table)
+        (found,) = torch.autograd.grad((ours * weight).sum(), table)
+        torch.testing.assert_close(found, expected)

@@ -32,7 +32,8 @@ class Care:
     """How far a search goes to be right about every ray."""
 
     tolerance: float = 5e-5  # a surface is where |f| is less; this is IDR's
-    root_steps: int = 5
+    root_steps: int = 8
+    reach: float = 4.0  # a root is no farther from its cached crossing, in distances of looks
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class FieldCache:
     def at(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
         """Trilinear interpolation; beyond the grid the value at its border."""
         looked_up = torch.nn.functional.grid_sample(
-            self.values[None, None],
-            points.reshape(1, -1, 1, 1, 3).flip(-1),
+            self.values.permute(2, 1, 0)[None, None],  # it has the last axis first
+            points.reshape(1, -1, 1, 1, 3),
             padding_mode="border",
             align_corners=True,
         )
@@ -143,7 +144,7 @@ def search_cached(
             Rays(rays.origin[again], rays.direction[again]),
             Intervals(intervals.near[again], far[again], intervals.crosses[again]),
             FALLBACK_SAMPLES,
-            Refinement("secant", 8),
+            Refinement("secant", 8, care.tolerance),
         )
         evaluations += hits.evaluations
         depth[again] = torch.where(hits.found, hits.depth, depth[again])
@@ -228,27 +229,27 @@ def _pull_to_root(
     spacing = looks.depth[row, entry + 1] - looks.depth[row, entry]
     slope = (after - before) / spacing
     first = looks.depth[row, entry] - before / slope
-    depth, good = first.clone(), torch.zeros_like(first, dtype=torch.bool)
-    active = torch.arange(len(row), device=row.device)
-    last_depth = last_value = None
+    root, good = first.clone(), torch.zeros_like(first, dtype=torch.bool)
     evaluations = 0
+    # Of the rays that are still going:
+    index, depth, most = torch.arange(len(row), device=row.device), first, spacing
+    last_depth = last_value = None
     for _ in range(care.root_steps):
-        value = level(_at(rays, ray[active], depth[active]), ray[active])
-        evaluations += len(active)
+        value = level(_at(rays, ray, depth), ray)
+        evaluations += len(ray)
         if last_depth is not None and last_value is not None:
-            moved = depth[active] - last_depth
-            slope[active] = torch.where(moved.abs() > 1e-9, (value - last_value) / moved, -1.0)
-        good[active] = (value.abs() <= care.tolerance) & (slope[active] < 0)
-        going = ~good[active] & (slope[active] < 0)
-        last_depth, last_value = depth[active][going], value[going]
-        active = active[going]
-        if len(active) == 0:
+            moved = depth - last_depth
+            slope = torch.where(moved.abs() > 1e-9, (value - last_value) / moved, -1.0)
+        enters, near = slope < 0, value.abs() <= care.tolerance
+        root[index], good[index] = depth, enters & near
+        going = (enters & ~near).nonzero()[:, 0]
+        if len(going) == 0:
             break
-        step = -last_value / slope[active]
-        reach = spacing[active]
-        depth[active] = last_depth + torch.maximum(torch.minimum(step, reach), -reach)
-    good &= (depth - first).abs() <= 2 * spacing
-    return depth, good, evaluations
+        state = (index, ray, depth, value, slope, most)
+        index, ray, last_depth, last_value, slope, most = (each[going] for each in state)
+        depth = last_depth - (last_value / slope).clamp(-most, most)
+    good &= (root - first).abs() <= care.reach * spacing
+    return root, good, evaluations
 
 
 def _in_chunks(

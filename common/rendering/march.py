@@ -41,10 +41,14 @@ class Hits:
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a bracketed crossing is narrowed to a depth."""
+    """How a bracketed crossing is narrowed to a depth.
+
+    It ends before its last step where all values are within the ``tolerance``, if there is one.
+    """
 
     method: Literal["secant", "bisection"] = "secant"
     steps: int = 8
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def narrow(
     brackets: Brackets,
     refinement: Refinement,
 ) -> Float[Tensor, "F"]:
-    """Depth of the root inside each bracket after ``refinement.steps`` evaluations.
+    """Depth of the root inside each bracket after ``refinement.steps`` evaluations at most.
 
     ``secant`` is regula falsi with the Illinois rule: where the same end is kept twice its value is
     halved, which makes convergence superlinear on convex stretches where the plain rule crawls.
@@ -160,6 +164,8 @@ def narrow(
     guess = _guess(refinement, outer, inner, outer_value, inner_value)
     for _ in range(refinement.steps):
         value = level(rays.origin[ray] + guess[:, None] * rays.direction[ray], ray)
+        if refinement.tolerance is not None and (value.abs() <= refinement.tolerance).all():
+            break
         inside = value <= 0
         if refinement.method == "secant":
             outer_value = torch.where(inside & moved_inner, outer_value / 2, outer_value)
