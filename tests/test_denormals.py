@@ -1,4 +1,4 @@
-"""In training steps denormals are zero, on all threads, and nowhere else."""
+"""Denormals are zero where it is asked for, on all threads, and nowhere else."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from common.training.denormals import flushed_denormals
+from common.denormals import flushed_denormals
 
 COUNTS = """
 import torch
-from common.training.denormals import flushed_denormals, start_threads
+from common.denormals import flushed_denormals, start_threads
 
 torch.set_num_threads(2)
 start_threads()
@@ -37,4 +37,13 @@ def test_an_error_restores_them() -> None:
     with pytest.raises(ZeroDivisionError), flushed_denormals():
         assert torch.tensor(1e-30) * 1e-10 == 0
         raise ZeroDivisionError
+    assert torch.tensor(1e-30) * 1e-10 != 0
+
+
+@pytest.mark.skipif(not CAN, reason="this processor cannot flush denormals")
+def test_the_end_of_an_inner_one_is_not_that_of_the_outer() -> None:
+    with flushed_denormals():
+        with flushed_denormals():
+            pass
+        assert torch.tensor(1e-30) * 1e-10 == 0
     assert torch.tensor(1e-30) * 1e-10 != 0

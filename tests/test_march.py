@@ -90,6 +90,24 @@ class TestEachRay:
         )
 
 
+@pytest.mark.parametrize("tolerance,most", [(None, 8), (1e-3, 4), (0.0, 8)])
+def test_refinement_ends_where_all_are_within_the_tolerance(tolerance, most) -> None:
+    """Of spheres hit head on and aslant, within a sample and to the tolerance."""
+    asked = []
+
+    def level(points: torch.Tensor, ray: torch.Tensor) -> torch.Tensor:
+        asked.append(len(points))
+        return points.norm(dim=-1) - 0.35
+
+    generator = torch.Generator().manual_seed(3)
+    rays = rays_towards(0.4 * (torch.rand(200, 3, generator=generator) - 0.5), 2.0, generator)
+    refinement = Refinement("secant", 8, tolerance)
+    hits = march_dense(level, rays, cube_intervals(rays), 32, refinement)
+    assert hits.found.all() and 1 < len(asked) <= 1 + most
+    assert hits.evaluations == sum(asked) and set(asked[1:]) == {200}
+    assert (level(rays.at(hits.depth), torch.arange(200)).abs() <= (tolerance or 1e-6)).all()
+
+
 def wobbly(points: torch.Tensor, ray: torch.Tensor) -> torch.Tensor:
     """Nested shells with bumps: several crossings a ray, thin and grazing ones among them."""
     radius = points.norm(dim=-1)

@@ -15,12 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from common.config import TrainingConfig
+from common.denormals import flushed_denormals
 from common.errors import Diverged, Stopped
 from common.progress import ProgressLine, duration, say, warn
 from common.training.averaging import Average
 from common.training.batch_norm import average_statistics
 from common.training.batches import batches
-from common.training.denormals import flushed_denormals
 from common.training.determinism import repeatable
 from common.training.divergence import MOST_ROLLBACKS, Watch
 from common.training.logs import Log

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from common.denormals import start_threads
 from common.errors import UserError
 
 
@@ -65,13 +66,14 @@ class Process:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of 'auto', 'cpu' or 'cuda'."""
+    """The device of 'auto', 'cpu' or 'cuda'; PyTorch's threads are started with the processor."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "--device cuda: no GPU is visible to PyTorch; use --device cpu, or install the CUDA "
             "build of torch and check the driver"
         )
     if name == "cpu" or not torch.cuda.is_available():
+        start_threads()
         return torch.device("cpu")
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
