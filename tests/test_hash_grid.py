@@ -225,7 +225,7 @@ class TestLevels:
         grid.fade_in(1.5)
         other.load_state_dict(grid.state_dict())
         assert torch.equal(other.level_weight, torch.tensor([1, 0.5, 0, 0]).double())
-        assert set(grid.state_dict()) == {"table", "level_weight"}
+        assert set(grid.state_dict()) == {"table", "level_weight", "factor", "corner"}
 
     def test_a_single_level(self) -> None:
         grid = HashGrid(1, 3, 4, 99, 10)

@@ -59,10 +59,10 @@ class HashGrid(nn.Module):
     """
 
     level_weight: Tensor
+    factor: Tensor
+    corner: Tensor
     _half: Tensor
     _last: Tensor
-    _factor: Tensor
-    _corner: Tensor
     _mask: Tensor
     _first: Tensor
 
@@ -79,18 +79,18 @@ class HashGrid(nn.Module):
         dense = torch.stack([torch.ones_like(side), side, side**2], dim=1)
         factor = torch.where(shared[:, None], torch.tensor(HASH_FACTORS), dense)
         corner = torch.cartesian_prod(*[torch.arange(2)] * 3) @ factor.T
+        # 32 bits halve the memory traffic; products wrap around, which no remainder by 2^n minds.
+        whole = torch.int32
         self.table = nn.Parameter((2 * torch.rand(rows.sum(), features) - 1) * INITIAL_SPREAD)
         self.register_buffer("level_weight", torch.ones(levels))
+        # A learnt table means nothing without the order of its rows: it is saved with it.
+        self.register_buffer("factor", factor.T[:, None].to(whole))
+        self.register_buffer("corner", corner.view(2, 2, 2, 1, levels).to(whole))
         self.register_buffer("_half", cells / 2, persistent=False)
-        # 32 bits halve the memory traffic; products wrap around, which no remainder by 2^n minds.
-        for name, constant in (
-            ("_last", cells - 1),
-            ("_factor", factor.T[:, None]),
-            ("_corner", corner.view(2, 2, 2, 1, levels)),
-            ("_mask", torch.where(shared, 2**log2_rows - 1, -1)),
-            ("_first", rows.cumsum(0) - rows),
-        ):
-            self.register_buffer(name, constant.int(), persistent=False)
+        self.register_buffer("_last", (cells - 1).to(whole), persistent=False)
+        mask = torch.where(shared, 2**log2_rows - 1, -1)
+        self.register_buffer("_mask", mask.to(whole), persistent=False)
+        self.register_buffer("_first", (rows.cumsum(0) - rows).to(whole), persistent=False)
 
     def fade_in(self, levels: float) -> None:
         """Use the first ``levels`` levels, the last of them in part."""
@@ -143,8 +143,8 @@ class HashGrid(nn.Module):
 
     def _row(self, cell: Int[Tensor, "3 N levels"]) -> Int[Tensor, "2 2 2 N levels"]:
         """The table's row of every corner, by its ends along x, y and z."""
-        lowest = (cell * self._factor).sum(dim=0, dtype=cell.dtype)
-        return (lowest + self._corner & self._mask) + self._first
+        lowest = (cell * self.factor).sum(dim=0, dtype=cell.dtype)
+        return (lowest + self.corner & self._mask) + self._first
 
     def _shares(self, smooth: Float[Tensor, "3 N levels"]) -> tuple[Float[Tensor, "M"], ...]:
         """Places along x, y and z, once for every feature."""
