@@ -81,7 +81,7 @@ class HashGrid(nn.Module):
         corner = torch.cartesian_prod(*[torch.arange(2)] * 3) @ factor.T
         # 32 bits halve the memory traffic; products wrap around, which no remainder by 2^n minds.
         whole = torch.int32
-        self.table = nn.Parameter((2 * torch.rand(rows.sum(), features) - 1) * INITIAL_SPREAD)
+        self.table = nn.Parameter((2 * torch.rand(int(rows.sum()), features) - 1) * INITIAL_SPREAD)
         self.register_buffer("level_weight", torch.ones(levels))
         # A learnt table means nothing without the order of its rows: it is saved with it.
         self.register_buffer("factor", factor.T[:, None].to(whole))
