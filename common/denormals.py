@@ -2,8 +2,8 @@
 
 Where a unit of IDR's network is off, its softplus, log(1 + exp(100 x)) / 100, and its slope are
 such denormal numbers: with them a training step on the sculpture takes two fifths longer. They are
-zero in training steps and where that network is evaluated, and nowhere else, for not every library
-bears it: PyMCubes crashes.
+zero in training steps and where that network is evaluated for grids, meshes and pictures, and
+nowhere else, for not every library bears it: PyMCubes crashes.
 """
 
 import sys

@@ -90,7 +90,7 @@ def make_mesh(model: IDRModel, config: GenerationConfig, progress: Progress | No
 
     def level(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         # Beyond the sphere no ray is traced, so nothing is learnt there.
-        return torch.maximum(model.geometry.sdf(points), points.norm(dim=-1) - 1)
+        return torch.maximum(model.sdf(points), points.norm(dim=-1) - 1)
 
     def extract(box: Box, resolution: int, start: int) -> Mesh:
         mesh = extract_mesh(

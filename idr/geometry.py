@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from common.denormals import flushed_denormals
 from common.fields.hash_grid import HashGrid
 from common.fields.softplus import softplus_and_slope
 from idr.config import HashGridConfig, MLPConfig, ModelConfig
@@ -58,14 +57,12 @@ class HashGridGeometry(nn.Module):
         levels = len(self.grid.level_weight)
         self.grid.fade_in(self.start_level + share * (levels - self.start_level))
 
-    @flushed_denormals()
     def sdf(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """The signed distance alone, for the search."""
         return nn.functional.linear(
             self._features(points), self.last.weight[:1], self.last.bias[:1]
         )[:, 0]
 
-    @flushed_denormals()
     def forward(self, points: Float[Tensor, "N 3"]) -> GeometryValues:
         """Value, gradient and feature; the gradient is carried forward through the layers."""
         encoding, derivative = self.grid.with_derivative(points)
@@ -115,14 +112,12 @@ class MLPGeometry(nn.Module):
         bands = self.encoding.bands
         self.encoding.fade_in(self.start_frequency + share * (bands - self.start_frequency))
 
-    @flushed_denormals()
     def sdf(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """The signed distance alone, for the search."""
         return nn.functional.linear(
             self._features(points), self.last.weight[:1], self.last.bias[:1]
         )[:, 0]
 
-    @flushed_denormals()
     def forward(self, points: Float[Tensor, "N 3"]) -> GeometryValues:
         """Value, gradient and feature; the gradient is carried back through the layers."""
         with torch.enable_grad():

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from common.cameras import Cameras, Rays
+from common.denormals import flushed_denormals
 from common.rendering.attach import attach_evaluated, evaluated_along
 from common.rendering.cached_search import FieldCache, cache_field, search_cached
 from common.rendering.intervals import sphere_intervals
@@ -112,11 +113,16 @@ class IDRModel(nn.Module):
         self.cache.copy_(cache.values)
         return -(-evaluations // share.count)
 
+    @flushed_denormals()
+    def sdf(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """The signed distance alone, for grids and meshes."""
+        return self.geometry.sdf(points)
+
     def cached(self, resolution: int, share: Share = WHOLE) -> tuple[FieldCache, int]:
         """The field's values on a grid, and how many evaluations it took, of all shares."""
         chunk = points_per_chunk(self.cache.device, self._bytes_per_point)
         with nn.utils.parametrize.cached():
-            field = in_shares(self.geometry.sdf, share)
+            field = in_shares(self.sdf, share)
             return cache_field(
                 field, resolution, self.cache.device, share.count * chunk, self.cache.dtype
             )
@@ -139,7 +145,8 @@ class IDRModel(nn.Module):
                 settings = TracingSettings()
                 return trace_reference(level, rays, intervals, settings, object_mask, generator)
             samples = self.config.search.samples
-            return search_cached(level, cache, rays, intervals, samples, object_mask)
+            with flushed_denormals():
+                return search_cached(level, cache, rays, intervals, samples, object_mask)
 
     @property
     def _level(self) -> RayLevel:
@@ -237,6 +244,7 @@ class IDRModel(nn.Module):
         focal = cameras.intrinsics[batch.view][:, [0, 1], [0, 1]].prod(dim=-1).sqrt()
         return (depth / (per_z * focal)).detach()
 
+    @flushed_denormals()
     def surface(self, points: Float[Tensor, "N 3"]) -> Surface:
         """What the geometry says of surface points."""
         at = self.geometry(points)

@@ -104,7 +104,7 @@ class Examination:
         """Of the largest piece of the surface, as a share of the true one's diameter."""
 
         def level(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-            return torch.maximum(model.geometry.sdf(points), points.norm(dim=-1) - 1)
+            return torch.maximum(model.sdf(points), points.norm(dim=-1) - 1)
 
         device = model.cache.device
         with nn.utils.parametrize.cached():

@@ -53,7 +53,7 @@ class IDRTask:
     def _check_cameras(self) -> None:
         """UserError where a camera is inside the learnt solid: nothing can be seen from there."""
         centre = learnt_cameras(self.model, self.cameras).centre
-        inside = (centre.norm(dim=-1) < 1) & (self.model.geometry.sdf(centre) < 0)
+        inside = (centre.norm(dim=-1) < 1) & (self.model.sdf(centre) < 0)
         if inside.any():
             names = [self.scene.training_names[i] for i in inside.nonzero()[:, 0].tolist()]
             raise UserError(
@@ -103,7 +103,7 @@ class IDRTask:
             rows.append(np.concatenate([small.images[view].numpy(), *panels(picture)], axis=1))
         log.image("pictures/truth, colour, normal, depth", np.concatenate(rows), step)
         mesh = extract_mesh(
-            self.model.geometry.sdf, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), 64, 32, device=self.device
+            self.model.sdf, (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), 64, 32, device=self.device
         ).mesh
         if not mesh.empty:
             log.mesh("surface/mesh", mesh.vertices, mesh.faces, None, step)

@@ -21,6 +21,7 @@ import torch
 from method import find_run, method_of
 
 from common.command_line import positive, refuse_options, run_parser
+from common.denormals import start_threads
 from common.errors import run_command
 from common.progress import ProgressLine
 from common.training.processes import choose_device
@@ -55,6 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Whoever reads the JSON from standard output is not to find anything else there.
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        start_threads()
         device = choose_device(arguments.device)
         run = find_run(arguments.run)
         print(f"run {run.path}")

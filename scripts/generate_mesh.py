@@ -33,6 +33,7 @@ import dvr.config
 import idr.config
 from common.command_line import positive, refuse_options, run_parser
 from common.config import validate
+from common.denormals import start_threads
 from common.errors import UserError, run_command
 from common.meshes.bake import TextureSettings
 from common.meshes.checks import MeshChecks, check_mesh
@@ -118,6 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Whoever reads the JSON from standard output is not to find anything else there.
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        start_threads()
         device = choose_device(arguments.device)
         run = find_run(arguments.run)
         print(f"run {run.path}")

@@ -37,6 +37,7 @@ from method import find_run, method_of
 
 from common.cameras import Cameras
 from common.command_line import positive, refuse_options, run_parser
+from common.denormals import start_threads
 from common.errors import UserError, run_command
 from common.films.film import KINDS, Film, Panel, Written, save_pictures, written_image
 from common.films.options import add_film_options, along_path, film_of, sized
@@ -67,6 +68,7 @@ def main() -> None:
     # Whoever reads the JSON from standard output is not to find anything else there.
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
         started = time.perf_counter()
+        start_threads()
         device = choose_device(arguments.device)
         run = find_run(arguments.run)
         print(f"run {run.path}")

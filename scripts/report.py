@@ -22,6 +22,7 @@ import torch
 from method import find_run, method_of
 
 from common.command_line import add_loading, positive
+from common.denormals import start_threads
 from common.errors import UserError, run_command
 from common.reports.collection_page import write_collection_report
 from common.reports.comparison_page import write_comparison
@@ -66,6 +67,7 @@ def main() -> None:
 
 def _write(out: Path, runs: list[RunFolder], arguments: argparse.Namespace) -> None:
     """Draw the runs and write their page."""
+    start_threads()
     device = choose_device(arguments.device)
     records = [read_record(run, arguments.checkpoint) for run in runs]
     looks = []

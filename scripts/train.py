@@ -22,6 +22,7 @@ import idr.experiment
 import idr.plan
 from common.command_line import refuse_options
 from common.config import describe
+from common.denormals import start_threads
 from common.errors import run_command
 from common.training.processes import Process, joined
 from dvr.config import DVRConfig
@@ -57,6 +58,7 @@ def main() -> None:
     else:
         refuse_options(arguments, ["json"], "this is about the plan; add --dry-run")
     config = load_config(arguments.config, arguments.overrides)
+    start_threads()
     with joined(arguments.device) as process:
         if arguments.dry_run:
             print_plan(config, process, arguments.fresh, arguments.json)

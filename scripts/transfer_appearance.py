@@ -21,6 +21,7 @@ from pathlib import Path
 from method import find_run, method_of
 
 from common.command_line import add_loading
+from common.denormals import start_threads
 from common.errors import UserError, run_command
 from common.films.film import save_pictures
 from common.films.options import add_film_options, along_path, film_of
@@ -47,6 +48,7 @@ def main() -> None:
     # Whoever reads the JSON from standard output is not to find anything else there.
     with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
         started = time.perf_counter()
+        start_threads()
         device = choose_device(arguments.device)
         runs = [_idr_run(name) for name in (arguments.geometry_run, arguments.appearance_run)]
         geometry, appearance = (load_experiment(run, device, arguments.checkpoint) for run in runs)

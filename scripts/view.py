@@ -23,6 +23,7 @@ from method import find_run, method_of
 import dvr.viewing
 import idr.viewing
 from common.command_line import run_parser
+from common.denormals import start_threads
 from common.errors import run_command
 from common.training.processes import choose_device
 from common.viewing.following import Following
@@ -37,6 +38,7 @@ def main() -> None:
     # Not before: the other scripts' machines need not have it, and --help works without.
     from common.viewing.server import Viewer
 
+    start_threads()
     device = choose_device(arguments.device)
     run = find_run(arguments.run)
     method = dvr.viewing if method_of(run) == "dvr" else idr.viewing

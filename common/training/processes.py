@@ -11,7 +11,6 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from common.denormals import start_threads
 from common.errors import UserError
 
 
@@ -66,14 +65,13 @@ class Process:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of 'auto', 'cpu' or 'cuda'; PyTorch's threads are started with the processor."""
+    """The device of 'auto', 'cpu' or 'cuda'."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "--device cuda: no GPU is visible to PyTorch; use --device cpu, or install the CUDA "
             "build of torch and check the driver"
         )
     if name == "cpu" or not torch.cuda.is_available():
-        start_threads()
         return torch.device("cpu")
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
