@@ -150,7 +150,10 @@ def add_states(run: Path, *steps: int) -> None:
     """Checkpoints as if of other steps, each with its weights further off."""
     for step in steps:
         state = load_checkpoint(run / "checkpoints/latest.pt")
-        moved = {name: value * (1 + 0.01 * step) for name, value in state["model"].items()}
+        moved = {
+            name: value * (1 + 0.01 * step) if value.is_floating_point() else value
+            for name, value in state["model"].items()
+        }
         path = run / f"checkpoints/some_{step}.pt"
         save_checkpoint(path, state | {"step": step, "seconds": float(step), "model": moved})
 
