@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from common.fields.hash_grid import HashGrid
 from common.fields.softplus import softplus_and_slope
+from common.training.precision import Precision, multiplied
 from idr.config import HashGridConfig, MLPConfig, ModelConfig
 
 BETA = 100.0  # of the softplus between layers: nearly a rectifier, yet twice differentiable
@@ -63,15 +64,21 @@ class HashGridGeometry(nn.Module):
             self._features(points), self.last.weight[:1], self.last.bias[:1]
         )[:, 0]
 
-    def forward(self, points: Float[Tensor, "N 3"]) -> GeometryValues:
-        """Value, gradient and feature; the gradient is carried forward through the layers."""
+    def forward(
+        self, points: Float[Tensor, "N 3"], precision: Precision = "highest"
+    ) -> GeometryValues:
+        """Value, gradient and feature; the gradient is carried forward through the layers.
+
+        ``precision`` is the gradient's alone.
+        """
         encoding, derivative = self.grid.with_derivative(points)
         value = torch.cat([points, encoding], dim=-1)
         axes = torch.eye(3, device=points.device, dtype=points.dtype)
         change = torch.cat([axes.expand(len(points), 3, 3), derivative], dim=-1)
         for layer in _linear(self.hidden):
             value, slope = softplus_and_slope(layer(value), BETA)
-            change = slope[:, None] * nn.functional.linear(change, layer.weight)
+            with multiplied(precision):
+                change = slope[:, None] * nn.functional.linear(change, layer.weight)
         out = self.last(value)
         # Texture is finer than shape: it reaches the encoding without passing through the SDF's
         # layers, and is learnt many times sooner.
@@ -118,8 +125,13 @@ class MLPGeometry(nn.Module):
             self._features(points), self.last.weight[:1], self.last.bias[:1]
         )[:, 0]
 
-    def forward(self, points: Float[Tensor, "N 3"]) -> GeometryValues:
-        """Value, gradient and feature; the gradient is carried back through the layers."""
+    def forward(
+        self, points: Float[Tensor, "N 3"], precision: Precision = "highest"
+    ) -> GeometryValues:
+        """Value, gradient and feature; the gradient is carried back through the layers.
+
+        ``precision`` is the gradient's alone.
+        """
         with torch.enable_grad():
             if not points.requires_grad:
                 points = points.detach().requires_grad_()
@@ -132,7 +144,8 @@ class MLPGeometry(nn.Module):
                 value, slope = softplus_and_slope(layer(value), BETA)
                 slopes.append(slope)
             out = self.last(value)
-            change = self._carried_back(slopes)
+            with multiplied(precision):
+                change = self._carried_back(slopes)
         (gradient,) = torch.autograd.grad(
             encoded, points, change, create_graph=torch.is_grad_enabled()
         )

@@ -1,6 +1,7 @@
 """Geometry, appearance and cameras together: from a batch of pixels to named loss terms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from common.rendering.intervals import sphere_intervals
 from common.rendering.march import RayLevel
 from common.rendering.memory import in_chunks, points_per_chunk
 from common.rendering.sphere_tracing import TracedRays, TracingSettings, trace_reference
-from common.training.precision import fastest_precisions, multiplied
+from common.training.precision import Precision, fastest_precisions, multiplied
 from common.training.processes import WHOLE, Share, in_shares
 from common.training.randomness import Random
 from idr import losses
@@ -108,7 +109,7 @@ class IDRModel(nn.Module):
 
         So products may be rounded like gradients'. Returns the evaluations of this ``share``.
         """
-        with multiplied(fastest_precisions(self.cache.device, self.config.model.width).backward):
+        with multiplied(self._gradients_precision):
             cache, evaluations = self.cached(self.config.search.resolution, share)
         self.cache.copy_(cache.values)
         return -(-evaluations // share.count)
@@ -162,10 +163,19 @@ class IDRModel(nn.Module):
             return 4 * 4 * model.mlp.hidden
         return 4 * (model.hash_grid.levels * 8 * (model.hash_grid.features + 6))
 
+    @property
+    def _gradients_precision(self) -> Precision:
+        """In training the SDF's gradient is rounded like those of the losses, which contain it."""
+        return fastest_precisions(self.cache.device, self.config.model.width).backward
+
     def forward(
         self, batch: PixelBatch, cameras: Cameras, step: int, share: Share = WHOLE
     ) -> StepOutput:
         """Loss terms of a batch of training pixels, a ``share`` of the step's."""
+        with _weights_once(self):
+            return self._step(batch, cameras, step, share)
+
+    def _step(self, batch: PixelBatch, cameras: Cameras, step: int, share: Share) -> StepOutput:
         if self.refinement is not None:
             cameras = self.refinement()
         evaluations = self.prepare_step(step, share)
@@ -186,7 +196,9 @@ class IDRModel(nn.Module):
         everywhere = torch.cat([points.detach(), spread, uniform])
         is_coloured = nn.functional.pad(coloured, (0, len(everywhere) - count))
         at = everywhere[is_coloured].requires_grad_()
-        at_surface, elsewhere = self.geometry(at), self.geometry(everywhere[~is_coloured])
+        precision = self._gradients_precision
+        at_surface = self.geometry(at, precision)
+        elsewhere = self.geometry(everywhere[~is_coloured], precision)
         values = at_surface.scattered(is_coloured, elsewhere)
         moved = (values.gradient[:count].detach() * (points - points.detach())).sum(dim=-1)
         sdf = values.sdf[:count] + moved
@@ -272,3 +284,13 @@ class IDRModel(nn.Module):
         """Points of [-1, 1]^3 for the eikonal term."""
         count = round(rays * self.config.supervision.eikonal_points)
         return 2 * random.uniform(count, 3) - 1
+
+
+@contextmanager
+def _weights_once(model: nn.Module) -> Iterator[None]:
+    """Compute normalised weights once within the block, with gradients whoever uses them first."""
+    with nn.utils.parametrize.cached():
+        for layer in model.modules():
+            if nn.utils.parametrize.is_parametrized(layer, "weight"):
+                _ = layer.weight
+        yield

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import validate
+from common.training.precision import Precision
 from idr.config import IDRConfig
 from idr.data import load_scene
 from idr.experiment import Experiment, make_model
@@ -56,7 +57,7 @@ class Ellipsoids(nn.Module):
             values.append((scaled.norm(dim=-1) - 1) * min(radii))
         return torch.stack(values).amin(dim=0)
 
-    def forward(self, points: Tensor) -> GeometryValues:
+    def forward(self, points: Tensor, precision: Precision = "highest") -> GeometryValues:
         with torch.enable_grad():
             points = points.detach().requires_grad_()
             value = self.sdf(points)

@@ -43,6 +43,7 @@ from common.rendering.attach import GRAZING_COSINE
 from common.rendering.intervals import cube_intervals, sphere_intervals
 from common.rendering.march import Refinement, march_dense
 from common.rendering.sphere_tracing import TracedRays
+from common.training.precision import Precision
 from common.training.terms import weighted_total
 from dvr.config import DVRConfig
 from dvr.experiment import make_model as make_dvr
@@ -639,7 +640,7 @@ class BallGeometry(nn.Module):
     def sdf(self, points: Tensor) -> Tensor:
         return self.slope * ((points - self.centre).norm(dim=-1) - self.radius)
 
-    def forward(self, points: Tensor) -> GeometryValues:
+    def forward(self, points: Tensor, precision: Precision = "highest") -> GeometryValues:
         gradient = self.slope * normalize(points - self.centre, dim=-1)
         return GeometryValues(self.sdf(points), gradient, self.waves(points))
 

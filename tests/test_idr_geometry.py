@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.config import validate
 from idr.appearance import Appearance
@@ -146,6 +147,25 @@ class TestValues:
             torch.testing.assert_close(geometry(points).gradient.detach(), expected)
         geometry.requires_grad_(False)
         torch.testing.assert_close(geometry(points).gradient.detach(), expected)
+
+    def test_precision_is_the_gradients_alone(self, name) -> None:
+        """Products with a bias are the value's."""
+        seen: set[tuple[str, str]] = set()
+
+        class Watched(TorchDispatchMode):
+            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+                kind = operation.overloadpacket.__name__
+                if kind in ("mm", "bmm", "addmm"):
+                    seen.add((kind, torch.get_float32_matmul_precision()))
+                return operation(*args, **(kwargs or {}))
+
+        geometry, points = make(**NETWORKS[name]), points_in_cube(20, torch.float32)
+        exact = geometry(points)
+        with Watched():
+            rounded = geometry(points, "medium")
+        assert seen == {("addmm", "highest"), ("mm", "medium")}
+        assert torch.equal(rounded.sdf, exact.sdf) and torch.equal(rounded.feature, exact.feature)
+        torch.testing.assert_close(rounded.gradient, exact.gradient, rtol=0.05, atol=0.01)
 
     def test_no_points(self, name) -> None:
         at = trained(name)(torch.zeros(0, 3, dtype=torch.float64))

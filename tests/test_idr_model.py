@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
+from torch.nn.utils.parametrize import is_parametrized
 
 from common.cameras import Cameras, Rays, look_at
 from common.config import validate
@@ -17,6 +18,7 @@ from common.rendering.cached_search import FieldCache
 from common.rendering.intervals import sphere_intervals
 from common.rendering.march import Refinement, march_dense
 from common.rendering.sphere_tracing import TracedRays
+from common.training.precision import Precision
 from common.training.randomness import Random
 from common.training.terms import weighted_total
 from idr.config import IDRConfig
@@ -102,7 +104,7 @@ class Ball(nn.Module):
     def sdf(self, points: Tensor) -> Tensor:
         return points.norm(dim=-1) - self.radius
 
-    def forward(self, points: Tensor) -> GeometryValues:
+    def forward(self, points: Tensor, precision: Precision = "highest") -> GeometryValues:
         waves = (3 * points[:, :1] + torch.arange(self.feature)).sin()
         return GeometryValues(self.sdf(points), normalize(points, dim=-1), waves)
 
@@ -134,7 +136,10 @@ class TestCost:
         model = make_model(configuration(model=NETWORKS[network]), ring())
         calls, searched = [], []
         forward, sdf = model.geometry.forward, model.geometry.sdf
-        model.geometry.forward = lambda points: (calls.append(len(points)), forward(points))[1]
+        model.geometry.forward = lambda points, precision: (
+            calls.append(len(points)),
+            forward(points, precision),
+        )[1]
         model.geometry.sdf = lambda points: (searched.append(len(points)), sdf(points))[1]
         coloured = []
         model.appearance.register_forward_pre_hook(lambda _, inputs: coloured.append(inputs[0]))
@@ -157,11 +162,31 @@ class TestCost:
         assert again.evaluations == sum(calls) + sum(searched)
         assert sum(searched) >= cache > 9**3 and cache < 33**3 / 2 + 5 * 400
 
+    def test_weights_are_normalised_once(self) -> None:
+        """Though the search, which is first to use them, records no gradients."""
+        model = make_model(configuration(model=NETWORKS["mlp"]), ring())
+        layers = [layer for layer in model.modules() if is_parametrized(layer, "weight")]
+        normalised = []
+        for layer in layers:
+            layer.parametrizations.weight.register_forward_hook(
+                lambda module, *_: normalised.append(module)
+            )
+        terms = model(pixels(200), ring(), STEP).terms
+        assert len(normalised) == len(layers) > 0
+        weighted_total(terms, {name: 1.0 for name in terms}).backward()
+        for layer in layers:
+            assert all(
+                bool(original.grad.any()) for original in layer.parametrizations.parameters()
+            )
+
     def test_neighbours_for_smoothness_come_out_of_the_same_pass(self) -> None:
         """And within the same bound."""
         model = make_model(configuration(losses={"smoothness": 0.1}), ring())
         calls, forward = [], model.geometry.forward
-        model.geometry.forward = lambda points: (calls.append(len(points)), forward(points))[1]
+        model.geometry.forward = lambda points, precision: (
+            calls.append(len(points)),
+            forward(points, precision),
+        )[1]
         out = model(pixels(400), ring(), 0)
         assert sum(calls) == 400 + 100 + 100 and len(calls) == 2 and out.terms["smoothness"] > 0
 
@@ -169,7 +194,10 @@ class TestCost:
         config = configuration(losses={"eikonal": 0}, supervision={"eikonal_points": 0})
         model = make_model(config, ring())
         calls, forward = [], model.geometry.forward
-        model.geometry.forward = lambda points: (calls.append(len(points)), forward(points))[1]
+        model.geometry.forward = lambda points, precision: (
+            calls.append(len(points)),
+            forward(points, precision),
+        )[1]
         out = model(pixels(100), ring(), 0)
         assert sum(calls) == 100 and set(out.terms) == {"rgb", "mask"}
 
