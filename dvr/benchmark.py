@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -28,7 +28,7 @@ from common.rendering.march import RayLevel, Refinement, march, march_dense
 from common.rendering.memory import in_chunks, points_per_chunk
 from common.training.precision import EXACT, Precisions, fastest_precisions
 from common.training.run_folder import RunFolder
-from dvr.config import DVRConfig
+from dvr.config import DVRConfig, MarchConfig
 from dvr.data import Objects
 from dvr.experiment import load_run, make_model
 from dvr.field import OccupancyTextureField
@@ -96,9 +96,11 @@ def compare(level: RayLevel, rays: Rays, device: torch.device) -> list[Figure]:
     """March the same rays fast and densely."""
     intervals = cube_intervals(rays)
     count, crossing = len(rays.origin), int(intervals.crosses.sum())
-    refinement = Refinement("secant", 8)
+    every_step = Refinement("secant", 8)
+    until_found = replace(every_step, tolerance=MarchConfig().refinement_tolerance)
     timed = {}
-    for name, search in (("march", march), ("dense", march_dense)):
+    ways = ("march", march, until_found), ("dense", march_dense, every_step)
+    for name, search, refinement in ways:
         few = Rays(rays.origin[:64], rays.direction[:64])
         search(level, few, cube_intervals(few), SAMPLES, refinement)  # warm up
         seconds = []

@@ -120,10 +120,13 @@ class MarchConfig(Section):
     )
     evaluation_samples: int = Field(128, ge=2, description="samples per ray when evaluating")
     method: Literal["adaptive", "dense"] = Field(
-        "adaptive", description="dense: evaluate every sample, as the paper does"
+        "adaptive", description="dense: evaluate every sample and step, as the paper does"
     )
     refinement: Literal["secant", "bisection"] = Field("secant", description="root refinement")
-    refinement_steps: int = Field(8, ge=1, description="evaluations of the refinement")
+    refinement_steps: int = Field(8, ge=1, description="most evaluations of the refinement")
+    refinement_tolerance: float = Field(
+        1e-3, ge=0, description="logits so near to the surface's are refined no further"
+    )
     threshold: float = Field(0.5, gt=0, lt=1, description="occupancy at the surface (tau)")
     memory_gb: float | None = Field(
         None, gt=0, description="memory of one chunk of evaluations; null: a share of what is free"

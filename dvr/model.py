@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -158,7 +158,8 @@ class DVRModel(nn.Module):
             if half_pays(condition.device, self.config.model.hidden):
                 half = self.decoder.half_logits(), condition.bfloat16()
                 rough = self.ray_level(*half, object_of_ray)
-            hits = march(level, rays, intervals, samples, self.refinement, rough=rough)
+            refinement = replace(self.refinement, tolerance=self.config.march.refinement_tolerance)
+            hits = march(level, rays, intervals, samples, refinement, rough=rough)
         return hits, intervals
 
     def forward(self, batch: Batch, samples: int, seed: int, share: Share = WHOLE) -> StepOutput:

@@ -182,7 +182,7 @@ def dvr_config(**changes) -> DVRConfig:
         {
             "model": {"frequencies": 2, "initial_radius": 0.3},
             "losses": {"normal": 0.05},
-            "march": {"refinement_steps": 14, "threshold": 0.4},
+            "march": {"refinement_steps": 14, "refinement_tolerance": 0, "threshold": 0.4},
         },
     )
     return validate(DVRConfig, merged(base, changes), "test")

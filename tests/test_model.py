@@ -374,7 +374,9 @@ class TestDerivatives:
     )
     def test_gradients_are_those_of_the_searched_loss(self, views, losses, supervision) -> None:
         config = configuration(
-            losses=ONLY | losses, supervision=supervision, march={"refinement_steps": 40}
+            losses=ONLY | losses,
+            supervision=supervision,
+            march={"refinement_steps": 40, "refinement_tolerance": 0},
         )
         model = individual(make_model(config, 2)).double()
         batch = in_double(batch_of(views, patch=config.supervision.patch))

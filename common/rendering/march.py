@@ -43,7 +43,7 @@ class Hits:
 class Refinement:
     """How a bracketed crossing is narrowed to a depth.
 
-    It ends before its last step where all values are within the ``tolerance``, if there is one.
+    A ray whose value is within the ``tolerance``, if there is one, takes no further step.
     """
 
     method: Literal["secant", "bisection"] = "secant"
@@ -162,10 +162,14 @@ def narrow(
     moved_inner = torch.zeros_like(ray, dtype=torch.bool)
     moved_outer = torch.zeros_like(moved_inner)
     guess = _guess(refinement, outer, inner, outer_value, inner_value)
+    value, going = torch.empty_like(guess), torch.arange(len(guess), device=guess.device)
     for _ in range(refinement.steps):
-        value = level(rays.origin[ray] + guess[:, None] * rays.direction[ray], ray)
-        if refinement.tolerance is not None and (value.abs() <= refinement.tolerance).all():
-            break
+        at, depth = ray[going], guess[going, None]
+        value[going] = level(rays.origin[at] + depth * rays.direction[at], at)
+        if refinement.tolerance is not None:
+            going = going[value[going].abs() > refinement.tolerance]
+            if not len(going):
+                break
         inside = value <= 0
         if refinement.method == "secant":
             outer_value = torch.where(inside & moved_inner, outer_value / 2, outer_value)
@@ -175,7 +179,7 @@ def narrow(
         outer_value = torch.where(inside, outer_value, value)
         inner_value = torch.where(inside, value, inner_value)
         moved_inner, moved_outer = inside, ~inside
-        guess = _guess(refinement, outer, inner, outer_value, inner_value)
+        guess[going] = _guess(refinement, outer, inner, outer_value, inner_value)[going]
     return guess
 
 
@@ -196,6 +200,8 @@ def _guess(
 # fewer than 16 first looks miss too much, so marches of few samples look at all of them.
 LARGEST_STRIDE = 8
 FEWEST_FIRST_LOOKS = 16
+# The first looks go from front to back in so many turns: behind an entry there is nothing to see.
+TURNS = 4
 # How much steeper than seen a field may fall between two looks: on a field trained on photographs
 # 1, 2 and 4 found 99.34 %, 99.86 % and 99.98 % of the dense hits at 21, 22 and 24 looks a ray.
 CAUTION = 4.0
@@ -213,11 +219,12 @@ def march(
 ) -> Hits:
     """The hits of ``march_dense``, looking closely only where a crossing may be.
 
-    Every eighth sample or so is evaluated, then stretches between them are halved until neighbours
-    are reached: a stretch with a change of sign always; one that is outside at both ends only if
-    the field, falling at the steepest rate seen along that ray times ``caution``, could reach the
-    surface in it; and none beyond the first entry found. Rays and samples are those of the dense
-    march, and so are the brackets, unless a thin sheet falls between all the samples looked at.
+    Every eighth sample or so is evaluated, up to an entry; then stretches between them are halved
+    until neighbours are reached: a stretch with a change of sign always; one that is outside at
+    both ends only if the field, falling at the steepest rate seen along that ray times ``caution``,
+    could reach the surface in it; and none beyond the first entry found. Rays and samples are those
+    of the dense march, and so are the brackets, unless a thin sheet falls between all the samples
+    looked at.
     A ``rough`` and cheaper version of the level serves where its error cannot change a sign.
     """
     exact = _Counted(level)
@@ -234,7 +241,12 @@ def march(
     if coarse[-1] != last:
         coarse = torch.cat([coarse, coarse.new_tensor([last])])
     rows = torch.arange(len(active), device=active.device)
-    look(rows.repeat_interleave(len(coarse)), coarse.repeat(len(active)))
+    ahead = rows
+    for some in coarse.tensor_split(min(TURNS, len(coarse))):
+        look(ahead.repeat_interleave(len(some)), some.repeat(len(ahead)))
+        ahead = ahead[(values[ahead[:, None], some] > 0).all(dim=1)]
+        if not len(ahead):
+            break
     starts_inside = values[:, 0] <= 0
     start = coarse[:-1].expand(len(active), -1)
     end = coarse[1:].expand(len(active), -1)
@@ -309,7 +321,11 @@ def doubtful_looks_repeated(rough: RayLevel, exact: RayLevel) -> RayLevel:
 def _steepest(
     values: Float[Tensor, "A K"], index: Int[Tensor, "K"]
 ) -> Float[Tensor, "A stretches"]:
-    """For each stretch between samples the greatest slope of it and its neighbours, per sample."""
+    """For each stretch between samples the greatest slope of it and its neighbours, per sample.
+
+    Samples that were not looked at, NaN, have none.
+    """
     slope = values.diff(dim=1).abs() / index.diff()
+    slope = torch.where(slope.isnan(), 0.0, slope)
     padded = torch.nn.functional.pad(slope[:, None], (1, 1), mode="replicate")[:, 0]
     return torch.maximum(torch.maximum(padded[:, :-2], padded[:, 2:]), slope)
