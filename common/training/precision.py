@@ -3,7 +3,8 @@
 A search that ends where |f| < 5e-5 needs all of float32's digits: where factors are rounded to
 bfloat16, a fifth of IDR's rays end elsewhere, and with TF32 it asks five times as often. A gradient
 is a sum over thousands of points, whose rounding errors cancel: it changes by two parts in a
-thousand. So the forward pass is exact, and the backward pass is whatever is fastest.
+thousand. So the forward pass is exact, and the backward pass is whatever is fastest; so is the
+SDF's own gradient in training, whose rounding adds nothing to what the backward pass rounds.
 """
 
 from collections.abc import Iterator
